@@ -1,0 +1,1 @@
+"""Personalised promotions as a Dagster data platform: events in, audited strategies out."""

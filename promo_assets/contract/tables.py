@@ -1,0 +1,163 @@
+"""Table contracts: one YAML file a table under ``expectations/<schema>/<table>.yaml``.
+
+A contract names a table's columns (type, what to do with missing values, meaning), its grain,
+the column that holds its partition, and the expectations that a slice must meet before it is
+published. SQL models declare grain, owner and description in their header instead.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+TYPE = re.compile(r"[A-Z][A-Z ]*(\(\d+(,\s*\d+)?\))?(\[\])?")
+Severity = Literal["critical", "warning"]
+
+
+class ContractError(ValueError):
+    """A contract file is wrong; the message says where, what, and what to do."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Column(_Strict):
+    """One column: its DuckDB type, its meaning, and its strategy for missing values.
+
+    ``nulls``: ``never`` (a null fails the gate), ``keep`` (null means unknown and stays),
+    ``fill VALUE`` (the model fills it, so a null fails the gate) or ``drop`` (the model drops or
+    rejects such rows, so a null fails the gate).
+    ``sources`` is the column lineage of a table made by Python, as ``schema.table.column``;
+    for SQL models it is parsed from the SQL.
+    """
+
+    type: str
+    description: str
+    nulls: str = "never"
+    sources: tuple[str, ...] = Field(default=(), alias="from")
+
+    @field_validator("type")
+    @classmethod
+    def _upper(cls, value: str) -> str:
+        if not TYPE.fullmatch(value.upper()):
+            raise ValueError(f"{value!r} is not a DuckDB type such as VARCHAR or DECIMAL(18,2)")
+        return value.upper()
+
+    @field_validator("nulls")
+    @classmethod
+    def _strategy(cls, value: str) -> str:
+        if value not in ("never", "keep", "drop") and not value.startswith("fill "):
+            raise ValueError(f"{value!r}: expected never, keep, drop or 'fill VALUE'")
+        return value
+
+    @property
+    def nullable(self) -> bool:
+        """Whether a published row may hold a null here."""
+        return self.nulls == "keep"
+
+
+class Expectation(_Strict):
+    """One expectation: a Great Expectations type with its arguments, or a ``rows`` audit.
+
+    A ``rows`` audit is one ``select`` that returns the offending rows. It reads ``{batch}`` (the
+    staged slice) and ``{window}`` (one row a day of the slice, column ``day``; tables without a
+    window have no ``{window}``) and any published table. Audits of windowed tables return a
+    column ``day``, so that a failure is attributed to its partition.
+    """
+
+    type: str
+    severity: Severity = "critical"
+    name: str = ""
+    description: str = ""
+    query: str = ""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            raise ValueError(f"expected a mapping with 'type', got {raw!r}")
+        known = {"type", "severity", "name", "description", "query", "arguments"}
+        extra = {key: value for key, value in raw.items() if key not in known}
+        kept = {key: value for key, value in raw.items() if key in known}
+        return {**kept, "arguments": {**raw.get("arguments", {}), **extra}}
+
+    @model_validator(mode="after")
+    def _complete(self) -> Expectation:
+        if self.type == "rows":
+            if not self.query or not self.name or not self.description:
+                raise ValueError("a 'rows' audit needs name, description and query")
+            if self.arguments:
+                raise ValueError(f"a 'rows' audit takes no {', '.join(self.arguments)}")
+        elif not self.type.startswith("expect_"):
+            raise ValueError(f"type {self.type!r}: expected 'rows' or a name like expect_column_…")
+        elif "mostly" in self.arguments:
+            raise ValueError("'mostly' hides which day failed: write a 'rows' audit by day instead")
+        return self
+
+
+class TableContract(_Strict):
+    """A table's contract. ``window`` is its partition column (a DATE), or None: replaced whole."""
+
+    table: str
+    owner: str = ""
+    description: str = ""
+    grain: tuple[str, ...] = ()
+    window: str | None = None
+    columns: dict[str, Column]
+    expectations: tuple[Expectation, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TableContract:
+        for name in self.columns:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"column {name!r}: expected lower_snake_case")
+        named = {*self.grain, *([self.window] if self.window else [])}
+        if unknown := named - set(self.columns):
+            raise ValueError(f"grain or window names unknown columns: {', '.join(sorted(unknown))}")
+        return self
+
+    @property
+    def schema_name(self) -> str:
+        return self.table.split(".")[0]
+
+    @property
+    def table_name(self) -> str:
+        return self.table.split(".")[1]
+
+    @cached_property
+    def types(self) -> dict[str, str]:
+        """Column name to DuckDB type, in the declared order."""
+        return {name: column.type for name, column in self.columns.items()}
+
+
+def load_contract(path: Path) -> TableContract:
+    """Read one contract; its table's name is its path (``<schema>/<table>.yaml``)."""
+    table = f"{path.parent.name}.{path.stem}"
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise ContractError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ContractError(f"{path}: expected a mapping with 'columns', got {type(raw).__name__}")
+    try:
+        return TableContract.model_validate({"table": table, **raw})
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise ContractError(f"{path}: {problems}") from error
+
+
+def load_contracts(root: Path) -> dict[str, TableContract]:
+    """Read every contract under ``root``; the result is keyed by ``schema.table``."""
+    found = [load_contract(path) for path in sorted(root.glob("*/*.yaml"))]
+    return {contract.table: contract for contract in found}
