@@ -104,13 +104,18 @@ class Expectation(_Strict):
 
 
 class TableContract(_Strict):
-    """A table's contract. ``window`` is its partition column (a DATE), or None: replaced whole."""
+    """A table's contract.
+
+    ``window`` is its partition column (a DATE), or None: replaced whole. ``part`` is the second
+    partition column of a table that is partitioned by day and segment.
+    """
 
     table: str
     owner: str = ""
     description: str = ""
     grain: tuple[str, ...] = ()
     window: str | None = None
+    part: str | None = None
     columns: dict[str, Column]
     expectations: tuple[Expectation, ...] = ()
 
@@ -119,9 +124,9 @@ class TableContract(_Strict):
         for name in self.columns:
             if not NAME.fullmatch(name):
                 raise ValueError(f"column {name!r}: expected lower_snake_case")
-        named = {*self.grain, *([self.window] if self.window else [])}
+        named = {*self.grain, *filter(None, (self.window, self.part))}
         if unknown := named - set(self.columns):
-            raise ValueError(f"grain or window names unknown columns: {', '.join(sorted(unknown))}")
+            raise ValueError(f"grain, window or part names unknown columns: {', '.join(sorted(unknown))}")
         return self
 
     @property

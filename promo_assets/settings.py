@@ -1,0 +1,99 @@
+"""Typed settings: the only reader of the environment (``PROMO_*`` variables and ``.env``)."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The checkout: models, expectations and offers live beside the package and are read from here."""
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message names it, what was found, and what is expected."""
+
+
+class Settings(BaseSettings):
+    """Everything that may differ between two installations."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PROMO_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    home: Path = Field(default=Path(".promo"), description="Where all state lives.")
+    source: str = Field(default="complete_journey", description="Where events come from.")
+    start: date = Field(default=date(2017, 1, 1), description="The first daily partition.")
+    offers: Path = Field(
+        default=PROJECT / "offers" / "complete_journey.yaml", description="The offer catalogue."
+    )
+    budget: Decimal = Field(default=Decimal(100), ge=0, description="Promotion budget of a day.")
+    margin_rate: float = Field(default=0.25, gt=0, le=1, description="Margin per unit of spend.")
+    holdout_share: float = Field(default=0.1, ge=0, lt=1, description="Users who get no offer.")
+    horizon_days: int = Field(default=7, ge=1, le=28, description="Propensity: days ahead.")
+    timezone: str = Field(default="America/New_York", description="Of naive source times.")
+    memory_limit: str = Field(default="2GB", description="DuckDB's memory limit.")
+    threads: int = Field(default=os.cpu_count() or 2, ge=1, description="DuckDB's threads.")
+    webhook: SecretStr | None = Field(default=None, description="URL that gets failure messages.")
+    pseudonym_key: SecretStr | None = Field(default=None, description="Keys user pseudonyms.")
+
+    @field_validator("home", "offers")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{value!r} is not an IANA zone such as America/New_York") from error
+        return value
+
+    @property
+    def warehouse(self) -> Path:
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def model_store(self) -> Path:
+        return self.home / "mlartifacts"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+    @property
+    def exports(self) -> Path:
+        return self.home / "exports"
+
+    @property
+    def reports(self) -> Path:
+        return self.home / "reports"
+
+    @property
+    def data_docs(self) -> Path:
+        return self.home / "gx"
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """Read the settings once per process; `SettingsError` names each wrong one."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"PROMO_{str(item['loc'][0]).upper()}={item['input']!r}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise SettingsError(f"{problems}. Fix the environment or .env.") from error

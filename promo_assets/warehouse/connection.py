@@ -1,0 +1,95 @@
+"""The warehouse connection: opened late, closed always, patient with another process's lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from dagster_duckdb import DuckDBResource
+from pydantic import Field
+
+from promo_assets.settings import Settings
+
+RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waits between attempts: a step of another process holds the lock for seconds, not minutes."""
+
+
+class WarehouseError(RuntimeError):
+    """The warehouse file can't be used; the message says why and what to do."""
+
+
+class Warehouse(DuckDBResource):
+    """One DuckDB file. Every connection of a process uses `config`, as DuckDB demands."""
+
+    retry: bool = Field(default=True, description="Wait for another process's lock (16 s).")
+
+    @classmethod
+    def of(cls, settings: Settings) -> Warehouse:
+        """The warehouse of an installation, with its memory limit and threads."""
+        return cls(
+            database=str(settings.warehouse),
+            connection_config={
+                "memory_limit": settings.memory_limit,
+                "threads": settings.threads,
+                "temp_directory": str(settings.home / "spill"),
+                "preserve_insertion_order": False,
+                "TimeZone": "UTC",
+            },
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"custom_user_agent": "dagster", **self.connection_config}
+
+    @contextmanager
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-write connection, closed at the end of the block whatever happens.
+
+        Raises `WarehouseError` when another process keeps the lock, when the folder can't be
+        written, or when the file is not a DuckDB database.
+        """
+        connection = self._open()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        path = Path(self.database)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WarehouseError(f"{path.parent}: can't be created: {error.strerror}") from error
+        waits = RETRY_SECONDS if self.retry else ()
+        for wait in (*waits, None):
+            try:
+                return duckdb.connect(self.database, config=self.config)
+            except duckdb.IOException as error:
+                if "lock" not in str(error):
+                    raise WarehouseError(_unreadable(path, error)) from error
+                if wait is None:
+                    raise WarehouseError(_locked(path, error)) from error
+                time.sleep(wait)
+            except duckdb.Error as error:
+                raise WarehouseError(_unreadable(path, error)) from error
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _locked(path: Path, error: Exception) -> str:
+    holder = str(error).split("Conflicting lock is held in ")[-1].split(". See also")[0]
+    return (
+        f"{path}: another process holds the warehouse ({holder}). DuckDB lets one process at a "
+        "time write a file: wait for its run to end, or stop it, and try again."
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    first = str(error).splitlines()[0]
+    return (
+        f"{path}: not a readable DuckDB database ({first}). Restore it from a backup, or move it "
+        "away and run `promo run` to rebuild it from the source."
+    )

@@ -1,0 +1,336 @@
+"""Write, audit, publish: the one way by which rows reach a table.
+
+A slice is staged in its own table, audited there by its gate, and published in one transaction:
+the days are deleted and inserted by name. Days that the gate blocks stay in staging, the last
+good rows stay published. ``audit.publications`` records which days are published, so that
+nothing is ever computed from a day that was held back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from promo_assets.contract.tables import TableContract
+from promo_assets.partitions import Window
+
+ALWAYS = date(1, 1, 1)
+"""The day under which a table without partitions is recorded as published."""
+
+
+class PublishError(RuntimeError):
+    """A slice can't be staged or published; the message says what does not fit and where."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """A select with its bound parameters."""
+
+    sql: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What one write covers: a window of days, or the whole table, and for tables that are also
+    partitioned by ``contract.part`` the parts (segments) of it."""
+
+    contract: TableContract
+    window: Window | None
+    parts: tuple[str, ...] = ()
+
+    @property
+    def staged(self) -> str:
+        """The staging table's name, ``staging.<schema>__<table>[__<days>][__<part>]``."""
+        days = f"__{self.window.start:%Y%m%d}_{self.window.end:%Y%m%d}" if self.window else ""
+        part = f"__{self.parts[0]}" if len(self.parts) == 1 else ""
+        return f"staging.{self.contract.table.replace('.', '__')}{days}{part}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Rows published by day (``ALWAYS`` for a table without partitions) and part (or '')."""
+
+    rows: Mapping[tuple[date, str], int]
+    held_back: tuple[date, ...]
+
+    def rows_of(self, day: date, part: str = "") -> int:
+        return self.rows.get((day, part), 0)
+
+    @property
+    def total(self) -> int:
+        return sum(self.rows.values())
+
+
+def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the bookkeeping tables where they are missing."""
+    connection.execute("""
+        create schema if not exists staging;
+        create schema if not exists audit;
+        create table if not exists audit.publications (
+            table_name varchar, day date, part varchar, row_count bigint,
+            run_id varchar, code_version varchar, published_at timestamp,
+            primary key (table_name, day, part));
+        create table if not exists audit.findings (
+            table_name varchar, day date, part varchar, expectation varchar, severity varchar,
+            passed boolean, row_count bigint, observed varchar, run_id varchar,
+            audited_at timestamp);
+    """)
+
+
+def ensure_table(connection: duckdb.DuckDBPyConnection, contract: TableContract) -> None:
+    """Create the published table, or add the columns that its contract gained since.
+
+    Raises `PublishError` where a column changed its type or left the contract: that needs a
+    decision about the history, so nothing is altered.
+    """
+    columns = ", ".join(f'"{name}" {type_}' for name, type_ in contract.types.items())
+    connection.execute(f"create schema if not exists {contract.schema_name}")
+    connection.execute(f"create table if not exists {contract.table} ({columns})")
+    existing = {
+        row[0]: row[1] for row in connection.execute(f"describe {contract.table}").fetchall()
+    }
+    changed = [
+        f"{name}: published {existing[name]}, contract {contract.types.get(name, 'nothing')}"
+        for name in existing
+        if contract.types.get(name) != existing[name]
+    ]
+    if changed:
+        raise PublishError(
+            f"{contract.table}: the published table differs from its contract ({'; '.join(changed)}"
+            f"). Drop it with `promo drop {contract.table}` and backfill it, or change the contract"
+        )
+    for name in contract.types.keys() - existing.keys():
+        connection.execute(f'alter table {contract.table} add column "{name}" {contract.types[name]}')
+
+
+def stage(
+    connection: duckdb.DuckDBPyConnection, target: Slice, rows: Query | pl.DataFrame
+) -> int:
+    """Write the slice to its staging table and return its number of rows.
+
+    Raises `PublishError` when the columns are not those of the contract, when a value can't
+    become its column's type, or when a row lies outside the window: a model can't write outside
+    its slice.
+    """
+    contract = target.contract
+    columns = ", ".join(f'"{name}" {type_}' for name, type_ in contract.types.items())
+    if isinstance(rows, pl.DataFrame):
+        connection.register("produced", rows.to_arrow())
+        query = Query("select * from produced", {})
+    else:
+        query = rows
+    _same_columns(contract, connection.execute(f"describe {query.sql}", query.parameters))
+    connection.execute(f"create or replace table {target.staged} ({columns})")
+    try:
+        connection.execute(
+            f"insert into {target.staged} by name {query.sql}", dict(query.parameters)
+        )
+    except duckdb.Error as error:
+        connection.execute(f"drop table {target.staged}")
+        raise PublishError(f"{contract.table}: {str(error).splitlines()[0]}") from error
+    finally:
+        if isinstance(rows, pl.DataFrame):
+            connection.unregister("produced")
+    _inside(connection, target)
+    return _count(connection, f"select count(*) from {target.staged}")
+
+
+def publish(
+    connection: duckdb.DuckDBPyConnection,
+    target: Slice,
+    *,
+    held_back: Collection[date] = (),
+    run_id: str,
+    code_version: str,
+) -> Published:
+    """Publish the staged days that are not held back, in one transaction.
+
+    The staging table is dropped when the whole slice was published, else it stays for a look.
+    """
+    contract = target.contract
+    connection.execute("begin")
+    try:
+        ensure_table(connection, contract)
+        where, parameters = _scope(target, held_back)
+        connection.execute(f"delete from {contract.table} where {where}", parameters)
+        connection.execute(
+            f"insert into {contract.table} by name select * from {target.staged} where {where}",
+            parameters,
+        )
+        counts = _record(connection, target, held_back, run_id, code_version)
+        if not held_back:
+            connection.execute(f"drop table {target.staged}")
+        connection.execute("commit")
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    return Published(counts, tuple(sorted(held_back)))
+
+
+def published_days(
+    connection: duckdb.DuckDBPyConnection, table: str, start: date, end: date
+) -> frozenset[date]:
+    """The days of ``[start, end)`` on which every recorded part of ``table`` is published."""
+    rows = connection.execute(
+        "select distinct day from audit.publications"
+        " where table_name = $table and day >= $start and day < $end",
+        {"table": table, "start": start, "end": end},
+    ).fetchall()
+    return frozenset(row[0] for row in rows)
+
+
+def missing_inputs(
+    connection: duckdb.DuckDBPyConnection,
+    window: Window,
+    inputs: Mapping[str, int],
+    *,
+    whole: Collection[str],
+    own: str,
+    first_day: date,
+) -> dict[date, str]:
+    """The days of ``window`` that can't be computed yet, with the reason for each.
+
+    ``inputs`` maps a day-partitioned table to its lookback in days: day ``D`` needs all of
+    ``[D - lookback, D]`` from ``first_day`` on. A table that reads itself (``own``) needs its
+    previous day, published or part of this window. ``whole`` are tables without partitions.
+    """
+    for table in whole:
+        if not published_days(connection, table, ALWAYS, ALWAYS + timedelta(days=1)):
+            reason = f"{table} has never been published"
+            return dict.fromkeys(window.days, reason)
+    missing: dict[date, str] = {}
+    for table, lookback in inputs.items():
+        if table == own:
+            continue
+        since = max(first_day, window.start - timedelta(days=lookback))
+        published = published_days(connection, table, since, window.end)
+        gaps = [day for day in Window(since, window.end).days if day not in published]
+        for gap in gaps:
+            for offset in range(lookback + 1):
+                day = gap + timedelta(days=offset)
+                if window.start <= day < window.end:
+                    missing.setdefault(day, f"{table} of {gap} is not published")
+    if own in inputs:
+        missing |= _broken_chain(connection, window, missing, own, first_day)
+    return missing
+
+
+def _broken_chain(
+    connection: duckdb.DuckDBPyConnection,
+    window: Window,
+    missing: Mapping[date, str],
+    own: str,
+    first_day: date,
+) -> dict[date, str]:
+    before = window.start - timedelta(days=1)
+    if window.start > first_day and not published_days(connection, own, before, window.start):
+        return dict.fromkeys(window.days, f"{own} of {before} is not published")
+    if not missing:
+        return {}
+    first = min(missing)
+    return {
+        day: f"{own} of {first} is not published"
+        for day in window.days
+        if day > first and day not in missing
+    }
+
+
+def _same_columns(contract: TableContract, described: duckdb.DuckDBPyConnection) -> None:
+    found = [row[0] for row in described.fetchall()]
+    if set(found) == set(contract.types) and len(found) == len(contract.types):
+        return
+    surplus = ", ".join(sorted(set(found) - set(contract.types))) or "none"
+    absent = ", ".join(sorted(set(contract.types) - set(found))) or "none"
+    raise PublishError(
+        f"{contract.table}: the produced columns are not the contract's: missing {absent}; "
+        f"unknown {surplus}. Change the model or expectations/{contract.schema_name}/"
+        f"{contract.table_name}.yaml"
+    )
+
+
+def _inside(connection: duckdb.DuckDBPyConnection, target: Slice) -> None:
+    where, parameters = _scope(target, ())
+    outside = _count(
+        connection,
+        f"select count(*) from {target.staged} where not coalesce({where}, false)",
+        parameters,
+    )
+    if outside:
+        raise PublishError(
+            f"{target.contract.table}: {outside} rows lie outside the slice {target.window}"
+            f"{' ' + '/'.join(target.parts) if target.parts else ''}; a model may only write its own"
+            f" slice. Look at {target.staged}"
+        )
+
+
+def _scope(target: Slice, held_back: Collection[date]) -> tuple[str, dict[str, Any]]:
+    """The condition that selects the slice without the days held back."""
+    if target.window is None:
+        return "true", {}
+    column = target.contract.window
+    condition = f'"{column}" >= $start and "{column}" < $end'
+    parameters: dict[str, Any] = {"start": target.window.start, "end": target.window.end}
+    if held_back:
+        condition += f' and not list_contains($held_back, "{column}")'
+        parameters["held_back"] = sorted(held_back)
+    if target.parts:
+        condition += f' and list_contains($parts, "{target.contract.part}")'
+        parameters["parts"] = list(target.parts)
+    return condition, parameters
+
+
+def _record(
+    connection: duckdb.DuckDBPyConnection,
+    target: Slice,
+    held_back: Collection[date],
+    run_id: str,
+    code_version: str,
+) -> dict[tuple[date, str], int]:
+    """Note the days as published, days without rows too, and return their row counts."""
+    contract = target.contract
+    if target.window is None:
+        counts = {(ALWAYS, ""): _count(connection, f"select count(*) from {contract.table}")}
+    else:
+        days = [day for day in target.window.days if day not in held_back]
+        counts = {(day, part): 0 for day in days for part in target.parts or ("",)}
+        where, parameters = _scope(target, held_back)
+        part = f'"{contract.part}"' if contract.part else "''"
+        found = connection.execute(
+            f'select "{contract.window}", {part}, count(*) from {contract.table} '
+            f"where {where} group by all",
+            parameters,
+        ).fetchall()
+        counts |= {(day, part_): count for day, part_, count in found}
+    if not counts:
+        return counts
+    noted = pl.DataFrame(
+        [(contract.table, day, part, count) for (day, part), count in counts.items()],
+        schema={
+            "table_name": pl.String,
+            "day": pl.Date,
+            "part": pl.String,
+            "row_count": pl.Int64,
+        },
+        orient="row",
+    )
+    connection.register("noted", noted.to_arrow())
+    connection.execute(
+        "insert or replace into audit.publications by name select *, $run as run_id,"
+        " $code as code_version, cast(current_timestamp as timestamp) as published_at from noted",
+        {"run": run_id, "code": code_version},
+    )
+    connection.unregister("noted")
+    return counts
+
+
+def _count(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any] | None = None
+) -> int:
+    row = connection.execute(sql, dict(parameters or {})).fetchone()
+    return int(row[0]) if row else 0
