@@ -76,8 +76,8 @@ EVENT_TYPES = (
 
 REASONS = {
     "event_time_unreadable": "event_time is missing or is not a timestamp",
-    "before_first_partition": "event_time lies before the first partition (PROMO_START)",
-    "outside_partition": "event_time lies outside the partition that the row was delivered for",
+    "before_partition": "event_time lies before its partition: older than the first one",
+    "after_partition": "event_time lies after the partition that the row was delivered for",
     "event_type_unknown": "event_type is missing or is not one of core.event_types",
     "user_missing": "neither user_id nor device_id is given",
     "quantity_unreadable": "an order line's quantity is missing or is not a whole number",

@@ -37,7 +37,6 @@ class Warehouse(DuckDBResource):
                 "threads": settings.threads,
                 "temp_directory": str(settings.home / "spill"),
                 "preserve_insertion_order": False,
-                "TimeZone": "UTC",
             },
         )
 
@@ -67,7 +66,10 @@ class Warehouse(DuckDBResource):
         waits = RETRY_SECONDS if self.retry else ()
         for wait in (*waits, None):
             try:
-                return duckdb.connect(self.database, config=self.config)
+                connection = duckdb.connect(self.database, config=self.config)
+                # Not in config: DuckDB loads the time zones only after it opened the file.
+                connection.execute("set TimeZone = 'UTC'")
+                return connection
             except duckdb.IOException as error:
                 if "lock" not in str(error):
                     raise WarehouseError(_unreadable(path, error)) from error
