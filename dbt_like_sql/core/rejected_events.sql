@@ -51,6 +51,8 @@ reasoned as (
                 then 'discount_unreadable'
             when reduction < 0
                 then 'discount_negative'
+            when needs_order_line and reduction > units * price
+                then 'discount_above_amount'
             when needs_offer and offer_id is null
                 then 'offer_missing'
             when assignment_probability is not null

@@ -86,6 +86,7 @@ REASONS = {
     "price_negative": "unit_price is below 0",
     "discount_unreadable": "discount is not an amount",
     "discount_negative": "discount is below 0",
+    "discount_above_amount": "an order line's discount is larger than quantity * unit_price",
     "offer_missing": "an offer event names no offer_id",
     "probability_out_of_range": "assignment_probability is not a number in (0, 1]",
     "duplicate": "another row of the partition has the same event_id",

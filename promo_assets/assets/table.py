@@ -1,0 +1,541 @@
+"""One table = one asset: wait for inputs, stage, audit, publish, report.
+
+Every table of the platform is made here, so every table has the same gate, the same metadata
+and the same behaviour when a day is bad. Not here: what any particular table holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import duckdb
+import polars as pl
+
+from promo_assets.contract.tables import TableContract
+from promo_assets.event_log import report_check_evaluations
+from promo_assets.partitions import DAY, SEGMENT, Partitions, Window
+from promo_assets.settings import Settings
+from promo_assets.warehouse.connection import Warehouse, WarehouseError
+from promo_assets.warehouse.publish import (
+    ALWAYS,
+    Published,
+    PublishError,
+    Query,
+    Slice,
+    missing_inputs,
+    prepare,
+    publish,
+    stage,
+)
+
+if TYPE_CHECKING:
+    from promo_assets.gates.audit import Auditor, Verdict
+
+GATE = "gate"
+RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+"""For locks and networks. What a retry can't mend is raised with ``allow_retries=False``."""
+
+
+class ProductionError(Exception):
+    """Rows can't be produced, and trying again won't help; the message is meant for people."""
+
+
+@dataclass(frozen=True)
+class Production:
+    """What a table's ``produce`` gets: where to read, what to make, and for whom to log."""
+
+    connection: duckdb.DuckDBPyConnection
+    window: Window | None
+    parts: tuple[str, ...]
+    weeks: tuple[date, ...]
+    settings: Settings
+    run_id: str
+    log: Callable[[str], None]
+    note: Callable[[Mapping[str, Any]], None]
+
+
+Produce = Callable[[Production], "Query | pl.DataFrame"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the graph sees it.
+
+    ``inputs`` maps each day-partitioned upstream table to its lookback in days; naming the table
+    itself means that it carries its previous day forward. ``whole`` are upstream tables without
+    partitions. ``weekly`` are upstream tables by week. ``grid`` is how it is partitioned.
+    """
+
+    contract: TableContract
+    group: str
+    produce: Produce
+    code_version: str
+    grid: str = "day"
+    inputs: Mapping[str, int] = field(default_factory=dict)
+    whole: tuple[str, ...] = ()
+    weekly: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    kinds: frozenset[str] = frozenset({"duckdb", "table"})
+    lineage: Callable[[], Mapping[str, Sequence[tuple[str, str]]]] | None = None
+    automation: dg.AutomationCondition[Any] | None = None
+    freshness: dg.FreshnessPolicy | None = None
+
+
+def asset_key(table: str) -> dg.AssetKey:
+    """``schema.table`` as an asset key."""
+    return dg.AssetKey(table.split("."))
+
+
+def table_asset(table: Table, settings: Settings, partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset of ``table`` with its gate as a blocking check."""
+    contract = table.contract
+    key = asset_key(contract.table)
+
+    @dg.asset(
+        key=key,
+        group_name=table.group,
+        description=contract.description,
+        deps=_dependencies(table),
+        partitions_def=_grid(table, partitions),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[
+            dg.AssetCheckSpec(
+                GATE,
+                asset=key,
+                blocking=True,
+                description=f"expectations/{contract.table.replace('.', '/')}.yaml, audited on the "
+                "staged slice before it is published",
+                partitions_def=None,
+            )
+        ],
+        metadata={
+            "dagster/column_schema": _column_schema(contract),
+            "dagster/table_name": contract.table,
+            "grain": ", ".join(contract.grain),
+        },
+        kinds=set(table.kinds),
+        owners=[f"team:{contract.owner}"],
+        code_version=table.code_version,
+        retry_policy=RETRIES,
+        pool="duckdb",
+        automation_condition=table.automation,
+        freshness_policy=table.freshness,
+    )
+    def materialise(
+        context: dg.AssetExecutionContext, warehouse: Warehouse
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+        try:
+            outcome = write(context, table, warehouse, settings)
+        except (ProductionError, PublishError) as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        except WarehouseError as error:
+            raise dg.Failure(description=str(error)) from error
+        yield outcome.check
+        if outcome.nothing_published:
+            raise dg.Failure(description=outcome.check.description, allow_retries=False)
+        yield dg.MaterializeResult(metadata=outcome.metadata)
+
+    return materialise
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one write led to."""
+
+    check: dg.AssetCheckResult
+    metadata: Mapping[str, Any]
+    nothing_published: bool
+
+
+def write(
+    context: dg.AssetExecutionContext, table: Table, warehouse: Warehouse, settings: Settings
+) -> Outcome:
+    """Produce, stage, audit and publish the run's slice of ``table``, and say what came of it."""
+    contract = table.contract
+    window, parts, weeks = _asked(context, table)
+    notes: dict[str, Any] = {}
+    with warehouse.get_connection() as connection:
+        prepare(connection)
+        waiting = _waiting(connection, table, window, settings.start)
+        window = _reduced(table, window, waiting)
+        target = Slice(contract, window, parts)
+        production = Production(
+            connection,
+            window,
+            parts,
+            weeks,
+            settings,
+            context.run_id,
+            context.log.info,
+            notes.update,
+        )
+        staged_rows = stage(connection, target, table.produce(production))
+    verdict = auditor(warehouse, settings).audit(
+        contract, target.staged, (window.start, window.end) if window else None
+    )
+    blocked = _blocked(table, verdict, target)
+    with warehouse.get_connection() as connection:
+        _record_findings(connection, contract, verdict, target, context.run_id)
+        if target.window is None and blocked:
+            published = Published({}, (ALWAYS,))
+        else:
+            held_back = {*blocked, *waiting} & set(window.days if window else ())
+            published = publish(
+                connection,
+                target,
+                held_back=held_back,
+                run_id=context.run_id,
+                code_version=table.code_version,
+            )
+    context.log.info(
+        f"{contract.table} {window or ''}: {staged_rows:,} rows staged, {published.total:,} "
+        f"published; gate {verdict.seconds:.2f} s: {verdict.summary()}"
+    )
+    return _outcome(context, table, target, verdict, published, waiting, blocked, notes)
+
+
+@lru_cache(maxsize=4)
+def _auditor(database: str, config: tuple[tuple[str, Any], ...], docs: str) -> Auditor:
+    from pathlib import Path
+
+    from promo_assets.gates.audit import Auditor
+
+    return Auditor(Path(database), dict(config), Path(docs))
+
+
+def auditor(warehouse: Warehouse, settings: Settings) -> Auditor:
+    """The process's auditor of this warehouse: Great Expectations takes seconds to set up."""
+    return _auditor(
+        warehouse.database, tuple(sorted(warehouse.config.items())), str(settings.data_docs)
+    )
+
+
+def _grid(table: Table, partitions: Partitions) -> dg.PartitionsDefinition[Any] | None:
+    return {
+        "day": partitions.days,
+        "week": partitions.weeks,
+        "day_segment": partitions.day_segments,
+        "whole": None,
+    }[table.grid]
+
+
+def _dependencies(table: Table) -> list[dg.AssetDep]:
+    """The upstream assets with the partitions that are read of each."""
+    deps = [dg.AssetDep(asset_key(name)) for name in table.whole]
+    for name, lookback in table.inputs.items():
+        itself = name == table.contract.table
+        mapping: dg.PartitionMapping | None = None
+        if table.grid == "day_segment":
+            mapping = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=DAY)
+        elif table.grid == "day" and (itself or lookback):
+            mapping = dg.TimeWindowPartitionMapping(
+                start_offset=-1 if itself else -lookback,
+                end_offset=-1 if itself else 0,
+                allow_nonexistent_upstream_partitions=True,
+            )
+        deps.append(dg.AssetDep(asset_key(name), partition_mapping=mapping))
+    for name, (first, last) in table.weekly.items():
+        deps.append(
+            dg.AssetDep(
+                asset_key(name),
+                partition_mapping=dg.TimeWindowPartitionMapping(
+                    start_offset=first,
+                    end_offset=last,
+                    allow_nonexistent_upstream_partitions=True,
+                ),
+            )
+        )
+    return deps
+
+
+def _column_schema(contract: TableContract) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name,
+                column.type,
+                column.description,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable,
+                    unique=contract.grain == (name,),
+                    other=[f"missing values: {column.nulls}"],
+                ),
+            )
+            for name, column in contract.columns.items()
+        ]
+    )
+
+
+def _asked(
+    context: dg.AssetExecutionContext, table: Table
+) -> tuple[Window | None, tuple[str, ...], tuple[date, ...]]:
+    """The window, the segments and the weeks that the run asks for."""
+    if table.grid == "whole":
+        return None, (), ()
+    keys = context.partition_keys
+    if table.grid == "day_segment":
+        multi = [key for key in keys if isinstance(key, dg.MultiPartitionKey)]
+        days = {date.fromisoformat(key.keys_by_dimension[DAY]) for key in multi}
+        parts = tuple(sorted({key.keys_by_dimension[SEGMENT] for key in multi}))
+        return Window.of(days), parts, ()
+    days = {date.fromisoformat(key) for key in keys}
+    if table.grid == "week":
+        first, last = min(days), max(days)
+        return Window(first, last + timedelta(days=7)), (), tuple(sorted(days))
+    return Window.of(days), (), ()
+
+
+def _waiting(
+    connection: duckdb.DuckDBPyConnection, table: Table, window: Window | None, first: date
+) -> dict[date, str]:
+    if table.grid == "whole":
+        return {}
+    assert window is not None
+    return missing_inputs(
+        connection,
+        window,
+        table.inputs,
+        whole=table.whole,
+        own=table.contract.table,
+        first_day=first,
+    )
+
+
+def _reduced(
+    table: Table, window: Window | None, waiting: Mapping[date, str]
+) -> Window | None:
+    """The window without the days at its ends that wait for an upstream day."""
+    if window is None or not waiting:
+        return window
+    ready = [day for day in window.days if day not in waiting]
+    if not ready:
+        raise ProductionError(
+            f"{table.contract.table} {window}: not materialised, because "
+            f"{waiting[window.days[0]]}. Repair and materialise that first"
+        )
+    return Window.of(ready)
+
+
+def _blocked(table: Table, verdict: Verdict, target: Slice) -> set[date]:
+    """The days that the gate blocks, and for a table that reads itself all days after them."""
+    if target.window is None:
+        return {ALWAYS} if verdict.blocked else set()
+    blocked = set(verdict.blocked_days)
+    if blocked and table.contract.table in table.inputs:
+        blocked |= {day for day in target.window.days if day > min(blocked)}
+    return blocked
+
+
+def _record_findings(
+    connection: duckdb.DuckDBPyConnection,
+    contract: TableContract,
+    verdict: Verdict,
+    target: Slice,
+    run_id: str,
+) -> None:
+    """Keep what the gate found: one row an expectation and day that it failed on, and one row
+    (day = the slice's first) for each that passed."""
+    first = target.window.start if target.window else ALWAYS
+    part = target.parts[0] if len(target.parts) == 1 else ""
+    at = datetime.now(UTC).replace(tzinfo=None)
+    rows = [
+        (
+            contract.table,
+            day,
+            part,
+            finding.expectation,
+            finding.severity,
+            finding.passed,
+            finding.rows,
+            finding.observed,
+            run_id,
+            at,
+        )
+        for finding in verdict.findings
+        for day in (finding.days or (first,))
+    ]
+    frame = pl.DataFrame(
+        rows,
+        schema=[
+            "table_name",
+            "day",
+            "part",
+            "expectation",
+            "severity",
+            "passed",
+            "row_count",
+            "observed",
+            "run_id",
+            "audited_at",
+        ],
+        orient="row",
+    )
+    connection.register("found", frame.to_arrow())
+    connection.execute("begin")
+    if target.window:
+        connection.execute(
+            "delete from audit.findings where table_name = $table and part = $part"
+            " and day >= $start and day < $end",
+            {
+                "table": contract.table,
+                "part": part,
+                "start": target.window.start,
+                "end": target.window.end,
+            },
+        )
+    else:
+        connection.execute(
+            "delete from audit.findings where table_name = $table", {"table": contract.table}
+        )
+    connection.execute("insert into audit.findings by name select * from found")
+    connection.execute("commit")
+    connection.unregister("found")
+
+
+def _outcome(
+    context: dg.AssetExecutionContext,
+    table: Table,
+    target: Slice,
+    verdict: Verdict,
+    published: Published,
+    waiting: Mapping[date, str],
+    blocked: set[date],
+    notes: Mapping[str, Any],
+) -> Outcome:
+    """The check's result for the run and for every partition, and the metadata of each."""
+    window = target.window
+    held_back = {*blocked, *waiting}
+    summary = verdict.summary()
+    if waiting:
+        some = min(waiting)
+        summary += f"; {len(waiting)} days wait (first {some}: {waiting[some]})"
+    every_day_held = bool(held_back) and (
+        window is None or not set(window.days) - held_back
+    )
+    severe = bool(blocked)
+    passed = not severe and not waiting and not verdict.warned
+    check = dg.AssetCheckResult(
+        check_name=GATE,
+        passed=passed,
+        # A run that could publish some of its days goes on with those: see docs/operations.md.
+        severity=dg.AssetCheckSeverity.ERROR if every_day_held else dg.AssetCheckSeverity.WARN,
+        description=f"{target.contract.table} {window or ''}: {summary}",
+        metadata={
+            "findings": dg.MetadataValue.md(verdict.to_markdown()),
+            "seconds": verdict.seconds,
+            "staged": target.staged if held_back else "published",
+        },
+    )
+    metadata: dict[str, Any] = {
+        "dagster/row_count": _table_rows(published) if window is None else published.total,
+        "gate": summary,
+        "gate_seconds": round(verdict.seconds, 3),
+        **notes,
+    }
+    if window is None:
+        return Outcome(check, metadata | _lineage(table), every_day_held)
+    _note_partitions(context, table, target, published, notes)
+    if len(context.partition_keys) > 1:
+        report_check_evaluations(
+            context.instance,
+            _evaluations(context, table, verdict, blocked, waiting),
+        )
+    return Outcome(check, metadata, every_day_held)
+
+
+def _table_rows(published: Published) -> int:
+    return published.rows_of(ALWAYS)
+
+
+def _lineage(table: Table) -> dict[str, Any]:
+    """Column lineage; for Python tables it is declared in the contract."""
+    if table.lineage is not None:
+        columns = table.lineage()
+    else:
+        columns = {
+            name: [tuple(source.rsplit(".", 1)) for source in column.sources]  # type: ignore[misc]
+            for name, column in table.contract.columns.items()
+        }
+    return {
+        "dagster/column_lineage": dg.TableColumnLineage(
+            {
+                name: [dg.TableColumnDep(asset_key(upstream), column) for upstream, column in deps]
+                for name, deps in columns.items()
+                if deps
+            }
+        )
+    }
+
+
+def _days_of(table: Table, key: str) -> tuple[tuple[date, ...], str]:
+    """The days of a partition key, and its segment or ''."""
+    if isinstance(key, dg.MultiPartitionKey):
+        return (date.fromisoformat(key.keys_by_dimension[DAY]),), key.keys_by_dimension[SEGMENT]
+    day = date.fromisoformat(key)
+    span = 7 if table.grid == "week" else 1
+    return tuple(day + timedelta(days=offset) for offset in range(span)), ""
+
+
+def _note_partitions(
+    context: dg.AssetExecutionContext,
+    table: Table,
+    target: Slice,
+    published: Published,
+    notes: Mapping[str, Any],
+) -> None:
+    """Row counts by partition; the column lineage once, on the newest, where the UI reads it."""
+    keys = list(context.partition_keys)
+    for key in keys:
+        days, part = _days_of(table, key)
+        context.add_asset_metadata(
+            {
+                "dagster/partition_row_count": sum(
+                    published.rows_of(day, part) for day in days
+                )
+            },
+            partition_key=key,
+        )
+    context.add_asset_metadata(_lineage(table), partition_key=keys[-1])
+
+
+def _evaluations(
+    context: dg.AssetExecutionContext,
+    table: Table,
+    verdict: Verdict,
+    blocked: set[date],
+    waiting: Mapping[date, str],
+) -> list[dg.AssetCheckEvaluation]:
+    """One evaluation a partition: a range run by itself stores only one for all of them."""
+    evaluations = []
+    for key in context.partition_keys:
+        days, _ = _days_of(table, key)
+        failed = [
+            finding
+            for finding in verdict.findings
+            if not finding.passed and set(days) & set(finding.days)
+        ]
+        is_blocked = bool(set(days) & blocked)
+        reasons = [
+            f"{finding.expectation} ({finding.severity}): {finding.observed}" for finding in failed
+        ]
+        reasons += [f"held back: {waiting[day]}" for day in days if day in waiting]
+        if is_blocked and not reasons:
+            reasons = [f"held back: an earlier day of {table.contract.table} is blocked"]
+        held_back = is_blocked or any(day in waiting for day in days)
+        evaluations.append(
+            dg.AssetCheckEvaluation(
+                asset_key=asset_key(table.contract.table),
+                check_name=GATE,
+                passed=not reasons,
+                severity=dg.AssetCheckSeverity.ERROR if held_back else dg.AssetCheckSeverity.WARN,
+                description="; ".join(reasons) or "all expectations met",
+                metadata={},
+                partition=str(key),
+                blocking=True,
+            )
+        )
+    return evaluations
