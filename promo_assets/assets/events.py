@@ -34,7 +34,7 @@ def raw_events(production: Production) -> Query:
     assert production.window is not None
     try:
         source = open_source(production.settings)
-        query = source.events(production.window)
+        query = source.events(production.window, production.connection)
     except SourceError as error:
         raise ProductionError(str(error)) from error
     production.note({"source": f"{source.name} {source.version}"})

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from typing import Protocol
 
+import duckdb
+
 from promo_assets.partitions import Window
 from promo_assets.settings import Settings
 from promo_assets.warehouse.publish import Query
@@ -24,8 +26,9 @@ class Source(Protocol):
     name: str
     version: str
 
-    def events(self, window: Window) -> Query:
-        """The rows delivered for the days of ``window``: the columns of ``raw.events``."""
+    def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
+        """The rows delivered for the days of ``window``: the columns of ``raw.events`` without
+        ``event_key``. The query runs on ``connection``."""
 
     def items(self) -> Query:
         """The item table: item_id, category (a path ``A/B/C``), brand, list_price, unit_cost,

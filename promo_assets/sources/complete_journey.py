@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import duckdb
+
 from promo_assets.partitions import Window
 from promo_assets.sources import SourceError
 from promo_assets.warehouse.publish import Query
@@ -272,7 +274,7 @@ class CompleteJourney:
             raise SourceError(f"{folder}: no transactions.parquet; reinstall {PACKAGE}")
         return cls(folder, importlib.metadata.version(PACKAGE), first)
 
-    def events(self, window: Window) -> Query:
+    def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
         parameters = {
             "start": window.start,
             "end": window.end,
