@@ -1,0 +1,148 @@
+"""When things run: jobs, schedules, conditions, freshness and the failure sensor.
+
+The daily schedule materialises yesterday's events, features and profiles; the weekly one trains.
+What decides (scores, segments, strategies, the report) follows its inputs by condition.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from promo_assets.assets.table import Table
+from promo_assets.settings import Settings
+
+SCHEDULED_GROUPS = ("events", "features", "profiles")
+TRAINING = dg.AssetSelection.assets(
+    "propensity/training_set", "propensity/trainings", "propensity/champions"
+)
+STRATEGIES = dg.AssetSelection.assets("strategy/segment_strategy", "strategy/assignments")
+DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS)
+REPORT = dg.AssetSelection.assets("report/daily_report")
+DECISIONS = (
+    dg.AssetSelection.groups("propensity", "segments", "strategy") - TRAINING - STRATEGIES
+)
+DEADLINE = "0 8 * * *"
+"""Every morning at 08:00 UTC yesterday's tables must be there."""
+
+WEBHOOK_SECONDS = 5
+
+
+def automated(table: Table) -> Table:
+    """``table`` with its condition and freshness policy, by group and grid."""
+    if table.grid == "whole":
+        return table
+    freshness: dg.FreshnessPolicy | None = None
+    if table.grid == "day":
+        freshness = dg.FreshnessPolicy.cron(
+            deadline_cron=DEADLINE, lower_bound_delta=timedelta(hours=8)
+        )
+    scheduled = table.group in SCHEDULED_GROUPS or table.grid == "week"
+    condition = None if scheduled else following()
+    return replace(table, automation=condition, freshness=freshness)
+
+
+def following() -> dg.AutomationCondition[Any]:
+    """Materialise the newest partition once its inputs are there and their gates passed.
+
+    `eager`: an input was updated, none is missing or in progress, and only the newest partition
+    is asked for. Gates: no blocking check of an input has failed for that partition.
+    """
+    return (
+        dg.AutomationCondition.eager()
+        & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    ).with_label("follows its inputs behind their gates")
+
+
+def jobs() -> Sequence[Any]:
+    """One job for each grid: Dagster can't mix days, weeks and days x segments in one."""
+    return [
+        dg.define_asset_job("daily_tables", DAILY, description="Events, features, profiles."),
+        dg.define_asset_job("weekly_training", TRAINING, description="Train; pick the champion."),
+        dg.define_asset_job(
+            "daily_decisions", DECISIONS, description="Scores, segments, effects, prices."
+        ),
+        dg.define_asset_job(
+            "segment_strategies", STRATEGIES, description="Strategies and assignments."
+        ),
+        dg.define_asset_job("daily_reports", REPORT, description="The merchandiser's page."),
+    ]
+
+
+def schedules() -> Sequence[dg.ScheduleDefinition | dg.UnresolvedPartitionedAssetScheduleDefinition]:
+    """Every day at 02:00 UTC yesterday's tables; on Mondays at 04:00 UTC last week's training."""
+    daily, weekly, *_ = jobs()
+    return [
+        dg.build_schedule_from_partitioned_job(
+            daily, name="daily_tables_schedule", hour_of_day=2, minute_of_hour=0
+        ),
+        dg.build_schedule_from_partitioned_job(
+            weekly, name="weekly_training_schedule", hour_of_day=4, minute_of_hour=0
+        ),
+    ]
+
+
+def sensors(settings: Settings) -> Sequence[dg.SensorDefinition]:
+    """The sensor that evaluates conditions, and the one that tells about failed runs."""
+    return [
+        dg.AutomationConditionSensorDefinition(
+            "follow_inputs",
+            target=dg.AssetSelection.all(),
+            default_status=dg.DefaultSensorStatus.STOPPED,
+        ),
+        _failure_sensor(settings),
+    ]
+
+
+def failure_message(context: dg.RunFailureSensorContext) -> str:
+    """What failed, for which partition, why, and where to look."""
+    run = context.dagster_run
+    partition = run.tags.get("dagster/partition") or " to ".join(
+        filter(
+            None,
+            (
+                run.tags.get("dagster/asset_partition_range_start"),
+                run.tags.get("dagster/asset_partition_range_end"),
+            ),
+        )
+    )
+    lines = [f"Run {run.run_id[:8]} of {run.job_name} failed ({partition or 'no partition'})."]
+    for event in context.get_step_failure_events():
+        data = event.step_failure_data
+        told = data.user_failure_data.description if data.user_failure_data else None
+        cause = data.error.cause if data.error and data.error.cause else data.error
+        lines.append(f"- {event.step_key}: {told or (cause.message.strip() if cause else '?')}")
+    lines.append(f"Published data is unchanged. Look at /runs/{run.run_id} in the Dagster UI.")
+    return "\n".join(lines)
+
+
+def _failure_sensor(settings: Settings) -> dg.SensorDefinition:
+    @dg.run_failure_sensor(
+        name="tell_failures",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Logs a readable message and posts it to PROMO_WEBHOOK if that is set.",
+    )
+    def tell_failures(context: dg.RunFailureSensorContext) -> None:
+        message = failure_message(context)
+        context.log.error(message)
+        if settings.webhook is not None:
+            post(settings.webhook.get_secret_value(), message)
+
+    return tell_failures
+
+
+def post(url: str, message: str) -> None:
+    """Post ``{"text": message}`` as JSON, the form that chat services take."""
+    request = urllib.request.Request(
+        url,
+        data=json.dumps({"text": message}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=WEBHOOK_SECONDS):
+        pass

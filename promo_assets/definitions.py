@@ -1,0 +1,68 @@
+"""Everything assembled: tables, jobs, schedules, sensors, resources.
+
+Loading reads the models, expectations and settings of the checkout; it opens no database and
+imports neither Great Expectations nor MLflow nor LightGBM (tests/test_definitions.py holds that).
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from promo_assets import automation
+from promo_assets.assets import events, propensity, report, sql, strategy
+from promo_assets.assets.table import Table, table_asset
+from promo_assets.contract.tables import ContractError, load_contracts
+from promo_assets.partitions import Partitions
+from promo_assets.settings import PROJECT, Settings, load_settings
+from promo_assets.warehouse.connection import Warehouse
+
+MODELS = PROJECT / "dbt_like_sql"
+EXPECTATIONS = PROJECT / "expectations"
+
+
+def build_tables(settings: Settings) -> list[Table]:
+    """Every table of the platform, those of SQL models and those that Python makes.
+
+    Raises `ContractError` when a table has no suite, or a suite no table.
+    """
+    contracts = load_contracts(EXPECTATIONS)
+    try:
+        python = [
+            *events.tables(contracts, settings),
+            *propensity.tables(contracts, settings),
+            *strategy.tables(contracts, settings),
+        ]
+        known = [table.contract.table for table in python]
+        models = sql.tables(MODELS, contracts, known)
+    except KeyError as error:
+        table = str(error.args[0])
+        raise ContractError(
+            f"{table} has no suite: write {EXPECTATIONS / table.replace('.', '/')}.yaml"
+        ) from error
+    tables = [*python, *models]
+    surplus = contracts.keys() - {table.contract.table for table in tables}
+    if surplus:
+        raise ContractError(
+            f"expectations for unknown tables: {', '.join(sorted(surplus))}; write their models "
+            f"in {MODELS}, or remove the files"
+        )
+    return [automation.automated(table) for table in tables]
+
+
+def build_definitions(settings: Settings | None = None) -> dg.Definitions:
+    """The Dagster definitions of one installation; tests pass their own settings."""
+    settings = settings or load_settings()
+    partitions = Partitions.starting(settings.start)
+    assets = [table_asset(table, settings, partitions) for table in build_tables(settings)]
+    assets += report.assets(settings, partitions)
+    return dg.Definitions(
+        assets=assets,
+        jobs=automation.jobs(),
+        schedules=automation.schedules(),
+        sensors=automation.sensors(settings),
+        resources={"warehouse": Warehouse.of(settings)},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

@@ -1,0 +1,209 @@
+"""Running the platform from a terminal: which Dagster runs a range of days takes, in which order.
+
+Dagster can't mix daily, weekly and day x segment partitions in one run. A range is therefore a
+few runs, one after the other in this process, tied together by one tag: the daily tables, the
+weekly trainings that the range closes, the decisions, the strategies, the reports.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from promo_assets.partitions import SEGMENTS, Partitions, Window, cut_off, week_of
+from promo_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster._core.events.log import EventLogEntry
+
+BATCH_TAG = "promo/batch"
+EVENT_BATCH = 1000
+"""Events that Dagster hands to the storage at once; a year of one table is 365 of each kind."""
+
+
+class RunError(ValueError):
+    """A range can't be run; the message says why."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One Dagster run: a job over a range of partition keys."""
+
+    job: str
+    title: str
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """How a phase went: ``failures`` are (step, message), in the order in which they happened."""
+
+    phase: Phase
+    run_id: str
+    success: bool
+    seconds: float
+    failures: tuple[tuple[str, str], ...]
+
+
+def plan(window: Window, settings: Settings) -> list[Phase]:
+    """The phases of a range of days, in order."""
+    partitions = Partitions.starting(settings.start)
+    last = partitions.days.get_last_partition_key()
+    if window.start < settings.start or last is None or window.days[-1].isoformat() > last:
+        raise RunError(
+            f"{window} is not within the partitions {settings.start}..{last}; the first day is "
+            "PROMO_START, the last one yesterday (UTC)"
+        )
+    first, final = window.start.isoformat(), window.days[-1].isoformat()
+    phases = [Phase("daily_tables", "events, features, profiles", first, final)]
+    mondays = sorted({week_of(day) for day in window.days})
+    weeks = [
+        monday
+        for monday in mondays
+        if monday >= settings.start and cut_off(monday) in (window.start, *window.days)
+    ]
+    if weeks:
+        phases.append(
+            Phase("weekly_training", "propensity", weeks[0].isoformat(), weeks[-1].isoformat())
+        )
+    phases.append(Phase("daily_decisions", "scores, segments, prices", first, final))
+    phases.append(
+        Phase(
+            "segment_strategies",
+            "strategies by segment",
+            f"{first}|{SEGMENTS[0]}",
+            f"{final}|{SEGMENTS[-1]}",
+        )
+    )
+    phases.append(Phase("daily_reports", "reports", first, final))
+    return phases
+
+
+def prepare_home(settings: Settings) -> None:
+    """Create ``PROMO_HOME`` with Dagster's instance file where it is missing, and point Dagster
+    at it. Nothing existing is touched."""
+    home = settings.dagster_home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"PROMO_HOME={settings.home}: can't be created ({error.strerror})"
+        ) from error
+    instance = home / "dagster.yaml"
+    if not instance.exists():
+        shutil.copyfile(Path(__file__).with_name("dagster.yaml"), instance)
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ["PROMO_HOME"] = str(settings.home)
+    os.environ["PROMO_EVENT_LOG"] = str(home / "history")
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(EVENT_BATCH))
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance in ``PROMO_HOME/dagster``."""
+    prepare_home(settings)
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def run_phase(
+    phase: Phase,
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    *,
+    batch: str,
+    groups: Sequence[str] = (),
+    listen: Callable[[str, str], None] = lambda event, step: None,
+) -> PhaseResult | None:
+    """Run one phase in this process; None when ``groups`` names nothing that the phase makes.
+
+    ``listen`` is told ``STEP_START``, ``STEP_SUCCESS`` and ``STEP_FAILURE`` with the step.
+    """
+    job = definitions.resolve_job_def(phase.job)
+    keys = job.asset_layer.executable_asset_keys
+    chosen = [
+        key
+        for key in sorted(keys)
+        if not groups or job.asset_layer.get(key).group_name in groups
+    ]
+    if not chosen:
+        return None
+    run_id = str(uuid.uuid4())
+
+    def told(entry: EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is not None and event.step_key is not None:
+            listen(event.event_type_value, event.step_key)
+
+    instance.add_event_listener(run_id, told)
+    began = time.perf_counter()
+    result = job.execute_in_process(
+        instance=instance,
+        run_id=run_id,
+        asset_selection=chosen,
+        raise_on_error=False,
+        tags={
+            BATCH_TAG: batch,
+            "dagster/asset_partition_range_start": phase.first,
+            "dagster/asset_partition_range_end": phase.last,
+        },
+    )
+    failures = tuple(
+        (event.step_key or "?", _reason(event))
+        for event in result.all_events
+        if event.is_step_failure
+    )
+    return PhaseResult(phase, run_id, result.success, time.perf_counter() - began, failures)
+
+
+def run_days(
+    window: Window,
+    settings: Settings,
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    *,
+    groups: Sequence[str] = (),
+    listen: Callable[[Phase, str, str], None] = lambda phase, event, step: None,
+) -> list[PhaseResult]:
+    """Run every phase of a range. A failed phase ends it: what follows would only wait for it."""
+    batch = uuid.uuid4().hex[:8]
+    results: list[PhaseResult] = []
+    for phase in plan(window, settings):
+        result = run_phase(
+            phase,
+            definitions,
+            instance,
+            batch=batch,
+            groups=groups,
+            listen=lambda event, step, phase=phase: listen(phase, event, step),  # type: ignore[misc]
+        )
+        if result is not None:
+            results.append(result)
+            if not result.success:
+                break
+    return results
+
+
+def days_of_last(count: int, day: Window) -> Window:
+    """The last ``count`` days of a window."""
+    return Window(max(day.start, day.end - timedelta(days=count)), day.end)
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error.cause if data.error and data.error.cause else data.error
+    return error.message.strip() if error else "no reason was recorded"
