@@ -221,6 +221,15 @@ def missing_inputs(
     return missing
 
 
+def drop(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Drop a published table and forget that its days were published, in one transaction."""
+    prepare(connection)
+    connection.execute("begin")
+    connection.execute(f"drop table if exists {table}")
+    connection.execute("delete from audit.publications where table_name = ?", [table])
+    connection.execute("commit")
+
+
 def _broken_chain(
     connection: duckdb.DuckDBPyConnection,
     window: Window,

@@ -1,0 +1,224 @@
+"""The command ``promo``: arguments in, messages and exit codes out.
+
+Exit codes: 0 done; 1 a gate or a run failed; 2 wrong usage or wrong settings. A user's mistake
+gives one line, never a traceback. Heavy imports happen inside the commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+from promo_assets.contract.tables import ContractError
+from promo_assets.settings import Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from promo_assets.assets.table import Table
+    from promo_assets.partitions import Window
+
+GROUPS = ("events", "features", "profiles", "propensity", "segments", "strategy", "report")
+DEMO = (date(2017, 1, 1), date(2017, 12, 31))
+
+
+class UsageError(Exception):
+    """A wrong argument; exits 2 with one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    try:
+        settings = load_settings()
+        return int(options.command(options, settings))
+    except (UsageError, SettingsError, ContractError) as error:
+        return _complain(error, 2)
+    except KeyboardInterrupt:
+        print("promo: stopped; what was published before stays published", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if known := _expected(error):
+            return _complain(error, known)
+        raise
+
+
+def _expected(error: Exception) -> int | None:
+    """The exit code of an error whose message is meant for users; None for a defect."""
+    from promo_assets.runs import RunError
+    from promo_assets.sources import SourceError
+    from promo_assets.strategy.catalogue import CatalogueError
+    from promo_assets.warehouse.connection import WarehouseError
+    from promo_assets.warehouse.models import ModelError
+
+    if isinstance(error, (RunError, SourceError, CatalogueError, ModelError)):
+        return 2
+    return 1 if isinstance(error, WarehouseError) else None
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"promo: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="promo", description="Personalised promotions, decided and measured daily.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace, Settings], int], about: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.set_defaults(command=run)
+        return added
+
+    run = command("run", _run, "materialise a range of days through Dagster")
+    run.add_argument("--from", dest="first", type=_day, required=True, metavar="D")
+    run.add_argument("--to", dest="last", type=_day, required=True, metavar="D")
+    run.add_argument("--select", action="append", type=_group, default=[], metavar="GROUP")
+    demo = command("demo", _demo, "the default source end to end, then a summary")
+    demo.add_argument("--from", dest="first", type=_day, default=DEMO[0], metavar="D")
+    demo.add_argument("--to", dest="last", type=_day, default=DEMO[1], metavar="D")
+    summary = command("summary", _summary, "what a range of days holds: rows, gates, strategies")
+    summary.add_argument("--from", dest="first", type=_day, required=True, metavar="D")
+    summary.add_argument("--to", dest="last", type=_day, required=True, metavar="D")
+    dev = command("dev", _dev, "the Dagster UI and the MLflow UI on 127.0.0.1")
+    dev.add_argument("--port", type=int, default=3000, help="of Dagster (default 3000)")
+    dev.add_argument("--mlflow-port", type=int, default=5000, help="of MLflow (default 5000)")
+    sql = command("sql", _sql, "print the SQL that a day of a table runs")
+    sql.add_argument("table", metavar="TABLE")
+    sql.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
+    explain = command("explain", _explain, "why a user got which offer")
+    explain.add_argument("user", metavar="USER")
+    explain.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
+    export = command("export", _export, "write a day's assignments as Parquet and CSV")
+    export.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
+    drop = command("drop", _drop, "drop a table, to be backfilled after its contract changed")
+    drop.add_argument("table", metavar="TABLE")
+    return parser
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a date; expected YYYY-MM-DD such as 2017-03-01"
+        ) from None
+
+
+def _group(text: str) -> str:
+    if text in GROUPS:
+        return text
+    near = difflib.get_close_matches(text, GROUPS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a group; expected one of {', '.join(GROUPS)}{hint}"
+    )
+
+
+def _window(options: argparse.Namespace) -> Window:
+    from promo_assets.partitions import Window
+
+    if options.first > options.last:
+        raise UsageError(f"--from {options.first} is after --to {options.last}")
+    return Window(options.first, options.last + timedelta(days=1))
+
+
+def _table(name: str, settings: Settings) -> Table:
+    from promo_assets.definitions import build_tables
+
+    tables = {table.contract.table: table for table in build_tables(settings)}
+    if name in tables:
+        return tables[name]
+    near = difflib.get_close_matches(name, tables, n=1, cutoff=0.4)
+    raise UsageError(
+        f"{name!r} is not a table{f'; did you mean {near[0]}?' if near else ''} "
+        f"(tables: {', '.join(sorted(tables))})"
+    )
+
+
+def _run(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.terminal import run_with_progress
+
+    return run_with_progress(_window(options), settings, options.select)
+
+
+def _demo(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.terminal import run_demo
+
+    return run_demo(_window(options), settings)
+
+
+def _summary(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.terminal import print_summary
+
+    print_summary(_window(options), settings, ())
+    return 0
+
+
+def _dev(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.servers import serve
+
+    return serve(settings, options.port, options.mlflow_port)
+
+
+def _sql(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.definitions import MODELS, build_tables
+    from promo_assets.warehouse.models import load_models, render
+
+    table = _table(options.table, settings).contract
+    contracts = {item.contract.table: item.contract for item in build_tables(settings)}
+    windowed = {name: contract.window is not None for name, contract in contracts.items()}
+    models = load_models(MODELS, known=list(contracts), windowed=windowed)
+    if table.table not in models:
+        raise UsageError(f"{table.table} is made by Python, not by SQL; see its asset")
+    print(render(models[table.table], options.day, options.day + timedelta(days=1)))
+    return 0
+
+
+def _explain(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.terminal import explain_user
+
+    return explain_user(options.user, options.day, settings)
+
+
+def _export(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.assets.strategy import export_day
+    from promo_assets.warehouse.connection import Warehouse
+
+    with Warehouse.of(settings).get_connection() as connection:
+        written = export_day(connection, options.day, settings)
+    if not written:
+        raise UsageError(
+            f"no assignments for {options.day}; materialise them first with "
+            f"`promo run --from {options.day} --to {options.day}`"
+        )
+    print("\n".join(str(path) for path in written))
+    return 0
+
+
+def _drop(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.warehouse.connection import Warehouse
+    from promo_assets.warehouse.publish import drop
+
+    table = _table(options.table, settings).contract.table
+    with Warehouse.of(settings).get_connection() as connection:
+        drop(connection, table)
+    print(f"{table} is dropped; backfill it from the Dagster UI or with `promo run`")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
