@@ -1,0 +1,75 @@
+"""Group ``report``: the merchandiser's daily page, one HTML file a day."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import dagster as dg
+
+from promo_assets.partitions import Partitions, Window
+from promo_assets.report.data import read_days
+from promo_assets.report.page import totals, write
+from promo_assets.settings import Settings
+from promo_assets.warehouse.connection import Warehouse
+
+
+def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinition]:
+    """The report; it reads what is published and changes nothing."""
+    from promo_assets.automation import following
+
+    read = (
+        "features/user_daily",
+        "propensity/scores",
+        "segments/segment_summary",
+        "strategy/offer_effects",
+        "strategy/budget_prices",
+    )
+    by_segment = dg.AssetDep(
+        dg.AssetKey(["strategy", "segment_strategy"]),
+        partition_mapping=dg.MultiToSingleDimensionPartitionMapping(
+            partition_dimension_name="date"
+        ),
+    )
+
+    @dg.asset(
+        key=["report", "daily_report"],
+        group_name="report",
+        description="What we did, why, what it cost, what it earned, how sure we are: one page.",
+        deps=[*(dg.AssetKey(name.split("/")) for name in read), by_segment],
+        partitions_def=partitions.days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        kinds={"html"},
+        owners=["team:merchandising"],
+        code_version="1",
+        pool="duckdb",
+        automation_condition=following(),
+    )
+    def daily_report(
+        context: dg.AssetExecutionContext, warehouse: Warehouse
+    ) -> dg.MaterializeResult[None]:
+        window = Window.of(date.fromisoformat(key) for key in context.partition_keys)
+        with warehouse.get_connection() as connection:
+            for report in read_days(connection, window):
+                path = write(report, settings.reports)
+                context.add_asset_metadata(
+                    {
+                        "file": dg.MetadataValue.path(str(path)),
+                        "preview": dg.MetadataValue.md(preview(report.rows("strategies"))),
+                        **{name: round(value, 2) for name, value in totals(report).items()},
+                    },
+                    partition_key=str(report.day),
+                )
+        return dg.MaterializeResult()
+
+    return [daily_report]
+
+
+def preview(strategies: list) -> str:  # type: ignore[type-arg]
+    """The day's strategies as a Markdown table, for the asset page."""
+    lines = ["| segment | offer | users | expected margin | cost |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['segment']} | {row['offer_id'] or 'no offer'} | {row['audience']} "
+        f"| {float(row['expected_margin']):,.2f} | {float(row['expected_cost']):,.2f} |"
+        for row in strategies
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,125 @@
+"""What the daily pages of a window show, read with one query a topic and cut by day.
+
+A range of a year reads each table once, not once a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import duckdb
+
+from promo_assets.partitions import Window
+
+TREND_DAYS = 90
+
+QUERIES = {
+    "volumes": """
+        select event_date as day, count(*) as users, sum(events) as events, sum(orders) as orders,
+            cast(sum(spend) as double) as spend, sum(offers_sent) as sent,
+            sum(offers_redeemed) as redeemed
+        from features.user_daily
+        where event_date >= $trend and event_date < $end group by all order by day""",
+    "segments": """
+        select as_of_date as day, * exclude (as_of_date) from segments.segment_summary
+        where as_of_date >= $start and as_of_date < $end order by day, users desc""",
+    "recency": """
+        select as_of_date as day, least(recency_days // 7, 8) as bin, count(*) as users
+        from features.user_features where recency_days is not null
+            and as_of_date >= $start and as_of_date < $end group by all""",
+    "frequency": """
+        select as_of_date as day, least(orders_28d, 8) as bin, count(*) as users
+        from features.user_features
+        where as_of_date >= $start and as_of_date < $end group by all""",
+    "scores": """
+        select as_of_date as day, least(cast(floor(propensity * 10) as bigint), 9) as bin,
+            count(*) as users, any_value(model_version) as model_version
+        from propensity.scores where as_of_date >= $start and as_of_date < $end group by all""",
+    "strategies": """
+        select as_of_date as day, * exclude (as_of_date) from strategy.segment_strategy
+        where as_of_date >= $start and as_of_date < $end
+        order by day, segment, offer_id is null, audience desc""",
+    "prices": """
+        select as_of_date as day, * exclude (as_of_date) from strategy.budget_prices
+        where as_of_date >= $start and as_of_date < $end""",
+    "effects": """
+        select as_of_date as day, offer_id, sum(sent) as sent, max(campaigns) as campaigns,
+            min(lift_low) as lift_low, max(lift_high) as lift_high,
+            sum(lift * sent) / nullif(sum(sent), 0) as lift,
+            sum(redemption_rate * sent) / nullif(sum(sent), 0) as redemption_rate,
+            string_agg(distinct evidence, ', ' order by evidence) as evidence
+        from strategy.offer_effects
+        where as_of_date >= $start and as_of_date < $end group by all order by day, offer_id""",
+    "findings": """
+        select day, table_name, expectation, severity, passed, row_count, observed
+        from audit.findings where day >= $start and day < $end and not passed
+        order by day, severity, table_name""",
+    "checked": """
+        select count(distinct table_name || expectation) as expectations,
+            count(distinct table_name) as tables from audit.findings""",
+    "rejected": """
+        select event_date as day, reason, count(*) as events from core.rejected_events
+        where event_date >= $start and event_date < $end group by all order by day, events desc""",
+    "trainings": """
+        select week as day, * exclude (week) from propensity.trainings
+        where status = 'trained' and week < $end order by week""",
+}
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DayReport:
+    """One day's rows by topic (see `QUERIES`), and the volumes of the 90 days up to it."""
+
+    day: date
+    topics: Mapping[str, list[Row]]
+
+    def rows(self, topic: str) -> list[Row]:
+        return self.topics.get(topic, [])
+
+    @property
+    def training(self) -> Row | None:
+        """The training of the model that scored the day."""
+        scored = {row["model_version"] for row in self.rows("scores")}
+        return next(
+            (row for row in self.rows("trainings") if row["model_version"] in scored), None
+        )
+
+
+def read_days(connection: duckdb.DuckDBPyConnection, window: Window) -> Iterator[DayReport]:
+    """The reports' data, one for each day of the window, in order."""
+    bounds = {
+        "start": window.start,
+        "end": window.end,
+        "trend": window.start - timedelta(days=TREND_DAYS - 1),
+    }
+    fetched = {topic: _fetch(connection, sql, bounds) for topic, sql in QUERIES.items()}
+    by_day: dict[str, dict[date, list[Row]]] = {}
+    for topic, rows in fetched.items():
+        if topic not in ("volumes", "checked", "trainings"):
+            days = by_day.setdefault(topic, {})
+            for row in rows:
+                days.setdefault(row["day"], []).append(row)
+    for day in window.days:
+        topics = {topic: days.get(day, []) for topic, days in by_day.items()}
+        since = day - timedelta(days=TREND_DAYS - 1)
+        topics["volumes"] = [row for row in fetched["volumes"] if since <= row["day"] <= day]
+        topics["checked"] = fetched["checked"]
+        topics["trainings"] = fetched["trainings"]
+        yield DayReport(day, topics)
+
+
+def _fetch(
+    connection: duckdb.DuckDBPyConnection, sql: str, bounds: Mapping[str, date]
+) -> list[Row]:
+    used = {name: value for name, value in bounds.items() if f"${name}" in sql}
+    try:
+        cursor = connection.execute(sql, used)
+    except duckdb.CatalogException:
+        return []  # A table that was never published: its part of the page says so.
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
