@@ -1,6 +1,6 @@
--- description: What each user did on a day, one row a user and day with any event (a withheld
---   offer aside: the user can't see it). Depends on that day only. An order counts at its first
---   line; the lines of a day that carry no order_id count as one order.
+-- description: What each user did on a day, one row a user and day with any event (a
+--   withheld offer aside: the user can't see it). Depends on that day only. An order
+--   counts at its first line; a day's lines without order_id count as one order.
 -- grain: user_id, event_date
 -- owner: data-platform
 with events as (

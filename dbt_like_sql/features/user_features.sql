@@ -1,7 +1,8 @@
--- description: What is known of a user at the end of a day, one row for every user since the
---   first event. Life counters are carried forward from the day before; a trailing window is
---   the difference of two life counters, [as_of_date - w + 1, as_of_date] for w days. So a day
---   costs the same however long the history is, and a range equals its days one by one.
+-- description: What is known of a user at the end of a day, one row for every user
+--   since the first event. Life counters are carried forward from the day before; a
+--   trailing window is the difference of two life counters, of w days up to as_of_date.
+--   So a day costs the same however long the history is, and a range equals its days one
+--   by one. Shares and means are null where there is nothing to divide by.
 -- grain: user_id, as_of_date
 -- owner: data-platform
 -- lookback: features.user_features 90 days
@@ -193,7 +194,8 @@ counted as (
         sum(orders_app) over so_far as orders_app,
         sum(orders_web) over so_far as orders_web,
         sum(orders_store) over so_far as orders_store,
-        sum(gap_count + case when gap_days is null then 0 else 1 end) over so_far as gap_count,
+        sum(gap_count + case when gap_days is null then 0 else 1 end) over so_far
+            as gap_count,
         sum(gap_sum_days + coalesce(gap_days, 0)) over so_far as gap_sum_days,
         sum(gap_sumsq_days + coalesce(gap_days * gap_days, 0)) over so_far
             as gap_sumsq_days,
@@ -267,74 +269,82 @@ snapshots as (
 differences as (
     select
         daily.*,
-        daily.views - coalesce(day_1.views, 0) as views_1d,
-        daily.searches - coalesce(day_1.searches, 0) as searches_1d,
-        daily.clicks - coalesce(day_1.clicks, 0) as clicks_1d,
-        daily.carts - coalesce(day_1.carts, 0) as carts_1d,
-        daily.purchases - coalesce(day_1.purchases, 0) as purchases_1d,
-        daily.orders - coalesce(day_1.orders, 0) as orders_1d,
-        daily.items - coalesce(day_1.items, 0) as items_1d,
-        daily.gross - coalesce(day_1.gross, 0) as gross_1d,
-        daily.discount - coalesce(day_1.discount, 0) as discount_1d,
-        daily.spend - coalesce(day_1.spend, 0) as spend_1d,
-        daily.active_days - coalesce(day_1.active_days, 0) as active_days_1d,
-        daily.order_days - coalesce(day_1.order_days, 0) as order_days_1d,
-        daily.offers_sent - coalesce(day_1.offers_sent, 0) as offers_sent_1d,
-        daily.offers_viewed - coalesce(day_1.offers_viewed, 0) as offers_viewed_1d,
-        daily.offers_redeemed - coalesce(day_1.offers_redeemed, 0) as offers_redeemed_1d,
-        daily.redemption_cost - coalesce(day_1.redemption_cost, 0) as redemption_cost_1d,
+        coalesce(tiles.views, 0) as views_1d,
         daily.views - coalesce(day_7.views, 0) as views_7d,
-        daily.searches - coalesce(day_7.searches, 0) as searches_7d,
-        daily.clicks - coalesce(day_7.clicks, 0) as clicks_7d,
-        daily.carts - coalesce(day_7.carts, 0) as carts_7d,
-        daily.purchases - coalesce(day_7.purchases, 0) as purchases_7d,
-        daily.orders - coalesce(day_7.orders, 0) as orders_7d,
-        daily.items - coalesce(day_7.items, 0) as items_7d,
-        daily.gross - coalesce(day_7.gross, 0) as gross_7d,
-        daily.discount - coalesce(day_7.discount, 0) as discount_7d,
-        daily.spend - coalesce(day_7.spend, 0) as spend_7d,
-        daily.active_days - coalesce(day_7.active_days, 0) as active_days_7d,
-        daily.order_days - coalesce(day_7.order_days, 0) as order_days_7d,
-        daily.offers_sent - coalesce(day_7.offers_sent, 0) as offers_sent_7d,
-        daily.offers_viewed - coalesce(day_7.offers_viewed, 0) as offers_viewed_7d,
-        daily.offers_redeemed - coalesce(day_7.offers_redeemed, 0) as offers_redeemed_7d,
-        daily.redemption_cost - coalesce(day_7.redemption_cost, 0) as redemption_cost_7d,
         daily.views - coalesce(day_28.views, 0) as views_28d,
-        daily.searches - coalesce(day_28.searches, 0) as searches_28d,
-        daily.clicks - coalesce(day_28.clicks, 0) as clicks_28d,
-        daily.carts - coalesce(day_28.carts, 0) as carts_28d,
-        daily.purchases - coalesce(day_28.purchases, 0) as purchases_28d,
-        daily.orders - coalesce(day_28.orders, 0) as orders_28d,
-        daily.items - coalesce(day_28.items, 0) as items_28d,
-        daily.gross - coalesce(day_28.gross, 0) as gross_28d,
-        daily.discount - coalesce(day_28.discount, 0) as discount_28d,
-        daily.spend - coalesce(day_28.spend, 0) as spend_28d,
-        daily.active_days - coalesce(day_28.active_days, 0) as active_days_28d,
-        daily.order_days - coalesce(day_28.order_days, 0) as order_days_28d,
-        daily.offers_sent - coalesce(day_28.offers_sent, 0) as offers_sent_28d,
-        daily.offers_viewed - coalesce(day_28.offers_viewed, 0) as offers_viewed_28d,
-        daily.offers_redeemed - coalesce(day_28.offers_redeemed, 0) as offers_redeemed_28d,
-        daily.redemption_cost - coalesce(day_28.redemption_cost, 0) as redemption_cost_28d,
         daily.views - coalesce(day_90.views, 0) as views_90d,
+        coalesce(tiles.searches, 0) as searches_1d,
+        daily.searches - coalesce(day_7.searches, 0) as searches_7d,
+        daily.searches - coalesce(day_28.searches, 0) as searches_28d,
         daily.searches - coalesce(day_90.searches, 0) as searches_90d,
+        coalesce(tiles.clicks, 0) as clicks_1d,
+        daily.clicks - coalesce(day_7.clicks, 0) as clicks_7d,
+        daily.clicks - coalesce(day_28.clicks, 0) as clicks_28d,
         daily.clicks - coalesce(day_90.clicks, 0) as clicks_90d,
+        coalesce(tiles.carts, 0) as carts_1d,
+        daily.carts - coalesce(day_7.carts, 0) as carts_7d,
+        daily.carts - coalesce(day_28.carts, 0) as carts_28d,
         daily.carts - coalesce(day_90.carts, 0) as carts_90d,
+        coalesce(tiles.purchases, 0) as purchases_1d,
+        daily.purchases - coalesce(day_7.purchases, 0) as purchases_7d,
+        daily.purchases - coalesce(day_28.purchases, 0) as purchases_28d,
         daily.purchases - coalesce(day_90.purchases, 0) as purchases_90d,
+        coalesce(tiles.orders, 0) as orders_1d,
+        daily.orders - coalesce(day_7.orders, 0) as orders_7d,
+        daily.orders - coalesce(day_28.orders, 0) as orders_28d,
         daily.orders - coalesce(day_90.orders, 0) as orders_90d,
+        coalesce(tiles.items, 0) as items_1d,
+        daily.items - coalesce(day_7.items, 0) as items_7d,
+        daily.items - coalesce(day_28.items, 0) as items_28d,
         daily.items - coalesce(day_90.items, 0) as items_90d,
+        coalesce(tiles.gross, 0) as gross_1d,
+        daily.gross - coalesce(day_7.gross, 0) as gross_7d,
+        daily.gross - coalesce(day_28.gross, 0) as gross_28d,
         daily.gross - coalesce(day_90.gross, 0) as gross_90d,
+        coalesce(tiles.discount, 0) as discount_1d,
+        daily.discount - coalesce(day_7.discount, 0) as discount_7d,
+        daily.discount - coalesce(day_28.discount, 0) as discount_28d,
         daily.discount - coalesce(day_90.discount, 0) as discount_90d,
+        coalesce(tiles.spend, 0) as spend_1d,
+        daily.spend - coalesce(day_7.spend, 0) as spend_7d,
+        daily.spend - coalesce(day_28.spend, 0) as spend_28d,
         daily.spend - coalesce(day_90.spend, 0) as spend_90d,
+        case when tiles.actions > 0 then 1 else 0 end as active_days_1d,
+        daily.active_days - coalesce(day_7.active_days, 0) as active_days_7d,
+        daily.active_days - coalesce(day_28.active_days, 0) as active_days_28d,
         daily.active_days - coalesce(day_90.active_days, 0) as active_days_90d,
+        case when tiles.orders > 0 then 1 else 0 end as order_days_1d,
+        daily.order_days - coalesce(day_7.order_days, 0) as order_days_7d,
+        daily.order_days - coalesce(day_28.order_days, 0) as order_days_28d,
         daily.order_days - coalesce(day_90.order_days, 0) as order_days_90d,
+        coalesce(tiles.offers_sent, 0) as offers_sent_1d,
+        daily.offers_sent - coalesce(day_7.offers_sent, 0) as offers_sent_7d,
+        daily.offers_sent - coalesce(day_28.offers_sent, 0) as offers_sent_28d,
         daily.offers_sent - coalesce(day_90.offers_sent, 0) as offers_sent_90d,
+        coalesce(tiles.offers_viewed, 0) as offers_viewed_1d,
+        daily.offers_viewed - coalesce(day_7.offers_viewed, 0) as offers_viewed_7d,
+        daily.offers_viewed - coalesce(day_28.offers_viewed, 0) as offers_viewed_28d,
         daily.offers_viewed - coalesce(day_90.offers_viewed, 0) as offers_viewed_90d,
-        daily.offers_redeemed - coalesce(day_90.offers_redeemed, 0) as offers_redeemed_90d,
-        daily.redemption_cost - coalesce(day_90.redemption_cost, 0) as redemption_cost_90d
+        coalesce(tiles.offers_redeemed, 0) as offers_redeemed_1d,
+        daily.offers_redeemed - coalesce(day_7.offers_redeemed, 0)
+            as offers_redeemed_7d,
+        daily.offers_redeemed - coalesce(day_28.offers_redeemed, 0)
+            as offers_redeemed_28d,
+        daily.offers_redeemed - coalesce(day_90.offers_redeemed, 0)
+            as offers_redeemed_90d,
+        coalesce(tiles.redemption_cost, 0) as redemption_cost_1d,
+        daily.redemption_cost - coalesce(day_7.redemption_cost, 0)
+            as redemption_cost_7d,
+        daily.redemption_cost - coalesce(day_28.redemption_cost, 0)
+            as redemption_cost_28d,
+        daily.redemption_cost - coalesce(day_90.redemption_cost, 0)
+            as redemption_cost_90d,
+        date_diff('day', daily.last_order_date, daily.as_of_date) as recency_days,
+        date_diff('day', daily.last_active_date, daily.as_of_date) as days_since_active,
+        date_diff('day', daily.first_event_date, daily.as_of_date) as tenure_days
     from daily
-    left join snapshots as day_1
-        on day_1.user_id = daily.user_id
-        and day_1.as_of_date = cast(daily.as_of_date - interval 1 day as date)
+    left join tiles
+        on tiles.user_id = daily.user_id and tiles.event_date = daily.as_of_date
     left join snapshots as day_7
         on day_7.user_id = daily.user_id
         and day_7.as_of_date = cast(daily.as_of_date - interval 7 day as date)
@@ -453,5 +463,59 @@ select
     last_order_date,
     last_active_date,
     last_offer_date,
-    last_redemption_date
+    last_redemption_date,
+    cast(recency_days as integer) as recency_days,
+    cast(days_since_active as integer) as days_since_active,
+    cast(tenure_days as integer) as tenure_days,
+    cast(discount_28d as double) / nullif(cast(gross_28d as double), 0)
+        as discount_share_28d,
+    cast(discount_90d as double) / nullif(cast(gross_90d as double), 0)
+        as discount_share_90d,
+    cast(discount as double) / nullif(cast(gross as double), 0) as discount_share_life,
+    cast(orders_28d as double) / nullif(cast(active_days_28d as double), 0)
+        as orders_per_active_day_28d,
+    cast(orders_90d as double) / nullif(cast(active_days_90d as double), 0)
+        as orders_per_active_day_90d,
+    cast(orders as double) / nullif(cast(active_days as double), 0)
+        as orders_per_active_day_life,
+    cast(orders_28d as double) / nullif(cast(views_28d as double), 0)
+        as orders_per_view_28d,
+    cast(orders_90d as double) / nullif(cast(views_90d as double), 0)
+        as orders_per_view_90d,
+    cast(orders as double) / nullif(cast(views as double), 0) as orders_per_view_life,
+    cast(gross_90d - discount_90d as double) / nullif(cast(orders_90d as double), 0)
+        as avg_order_value_90d,
+    cast(gross - discount as double) / nullif(cast(orders as double), 0)
+        as avg_order_value_life,
+    cast(gaps_within_28d as double) / nullif(
+        cast(gap_count + case when recency_days >= 28 then 1 else 0 end as double), 0
+    ) as repurchase_rate,
+    cast(gap_sum_days as double) / nullif(cast(gap_count as double), 0)
+        as gap_mean_days,
+    sqrt(
+        cast(gap_count * gap_sumsq_days - gap_sum_days * gap_sum_days as double)
+        / nullif(cast(gap_count * (gap_count - 1) as double), 0)
+    ) as gap_sd_days,
+    cast(recency_days * gap_count as double) / nullif(cast(gap_sum_days as double), 0)
+        as recency_over_gap,
+    cast(offer_days_answered as double) / nullif(cast(offer_days as double), 0)
+        as response_rate,
+    cast(orders_weekend as double) / nullif(cast(orders as double), 0)
+        as weekend_order_share,
+    cast(orders_block_0 as double) / nullif(cast(orders as double), 0)
+        as order_share_block_0,
+    cast(orders_block_1 as double) / nullif(cast(orders as double), 0)
+        as order_share_block_1,
+    cast(orders_block_2 as double) / nullif(cast(orders as double), 0)
+        as order_share_block_2,
+    cast(orders_block_3 as double) / nullif(cast(orders as double), 0)
+        as order_share_block_3,
+    cast(orders_block_4 as double) / nullif(cast(orders as double), 0)
+        as order_share_block_4,
+    cast(orders_block_5 as double) / nullif(cast(orders as double), 0)
+        as order_share_block_5,
+    cast(4 * orders_7d as double) / nullif(cast(orders_28d as double), 0)
+        as orders_trend_7d,
+    cast(90 * orders_28d as double) / nullif(cast(28 * orders_90d as double), 0)
+        as orders_trend_28d
 from differences
