@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     margin_rate: float = Field(default=0.25, gt=0, le=1, description="Margin per unit of spend.")
     holdout_share: float = Field(default=0.1, ge=0, lt=1, description="Users who get no offer.")
     horizon_days: int = Field(default=7, ge=1, le=28, description="Propensity: days ahead.")
+    train_every_weeks: int = Field(default=1, ge=1, description="Weeks between trainings.")
     timezone: str = Field(default="UTC", description="Of naive times in a files source.")
     memory_limit: str = Field(default="2GB", description="DuckDB's memory limit.")
     threads: int = Field(default=os.cpu_count() or 2, ge=1, description="DuckDB's threads.")
