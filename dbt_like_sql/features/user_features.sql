@@ -1,8 +1,9 @@
 -- description: What is known of a user at the end of a day, one row for every user
 --   since the first event. Life counters are carried forward from the day before; a
---   trailing window is the difference of two life counters, of w days up to as_of_date.
---   So a day costs the same however long the history is, and a range equals its days one
---   by one. Shares and means are null where there is nothing to divide by.
+--   trailing window is the difference of two life counters, of w days up to
+--   as_of_date. So a day costs the same however long the history is, and a range
+--   equals its days one by one. Shares and means are null where there is nothing to
+--   divide by.
 -- grain: user_id, as_of_date
 -- owner: data-platform
 -- lookback: features.user_features 90 days
