@@ -1,0 +1,110 @@
+"""From labelled snapshots to matrices, and the split by time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+
+KEYS = ("week", "as_of_date", "user_id", "label")
+MIN_TRAIN_WEEKS = 4
+
+
+class TrainingError(ValueError):
+    """There is not enough, or not the right, history to train on; the message says what."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Four parts in order of time; ``stopping`` ends the boosting, ``calibration`` fits Platt's
+    curve and the threshold, ``test`` is only measured."""
+
+    train: pl.DataFrame
+    stopping: pl.DataFrame
+    calibration: pl.DataFrame
+    test: pl.DataFrame
+
+    @property
+    def parts(self) -> tuple[pl.DataFrame, ...]:
+        return self.train, self.stopping, self.calibration, self.test
+
+
+def feature_names(frame: pl.DataFrame) -> tuple[str, ...]:
+    """The numeric and boolean columns besides the keys, sorted."""
+    return tuple(
+        sorted(
+            name
+            for name, kind in frame.schema.items()
+            if name not in KEYS and (kind.is_numeric() or kind == pl.Boolean)
+        )
+    )
+
+
+def feature_matrix(frame: pl.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """``frame[names]`` as float64, shape (rows, features); null becomes NaN.
+
+    Raises `TrainingError` naming the columns that are missing.
+    """
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise TrainingError(
+            f"features missing: {', '.join(missing)}; expected every feature that the model was "
+            "trained on. Train again after features changed"
+        )
+    columns = frame.select(pl.col(name).cast(pl.Float64) for name in names)
+    return columns.fill_null(float("nan")).to_numpy()
+
+
+def labels(frame: pl.DataFrame) -> np.ndarray:
+    """The label as float64 0/1, shape (rows,)."""
+    return frame["label"].cast(pl.Float64).to_numpy()
+
+
+def split_by_time(
+    frame: pl.DataFrame,
+    *,
+    horizon: int,
+    stopping_weeks: int = 2,
+    calibration_weeks: int = 2,
+    test_weeks: int = 4,
+) -> Split:
+    """Cut snapshots (column ``as_of_date``) into train, stopping, calibration and test by time.
+
+    Label windows ``(as_of, as_of + horizon]`` of different parts never overlap: where snapshots
+    are closer than the horizon, those in between are left out. With little history the last
+    three parts shrink to one date each. Raises `TrainingError` below 4 training dates or where a
+    part holds one class only.
+    """
+    dates = _apart(sorted(frame["as_of_date"].unique().to_list()), horizon)
+    sizes = [stopping_weeks, calibration_weeks, test_weeks]
+    if len(dates) < 2 * sum(sizes):
+        sizes = [1, 1, 1]
+    if len(dates) < sum(sizes) + MIN_TRAIN_WEEKS:
+        raise TrainingError(
+            f"{len(dates)} snapshot dates at least {horizon} days apart, expected "
+            f"{sum(sizes) + MIN_TRAIN_WEEKS}: wait for more weeks of events"
+        )
+    ends = [len(dates)]
+    for size in reversed(sizes):
+        ends.insert(0, ends[0] - size)
+    starts = [0, *ends[:-1]]
+    parts = [
+        frame.filter(pl.col("as_of_date").is_in(dates[start:end]))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    for name, part in zip(("train", "stopping", "calibration", "test"), parts, strict=True):
+        if part["label"].n_unique() != 2:
+            raise TrainingError(f"the {name} part ({part.height} rows) holds one class only")
+    return Split(*parts)
+
+
+def _apart(dates: list[date], horizon: int) -> list[date]:
+    """The latest dates such that any two are at least ``horizon`` days apart."""
+    kept: list[date] = []
+    for day in reversed(dates):
+        if not kept or day + timedelta(days=horizon) <= kept[-1]:
+            kept.append(day)
+    return kept[::-1]

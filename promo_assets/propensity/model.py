@@ -1,0 +1,114 @@
+"""A trained propensity model: LightGBM's own text, Platt's curve, and what belongs to them.
+
+Never a pickle: a model file is read only if it has the SHA-256 that was recorded for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from promo_assets.propensity.dataset import feature_matrix
+
+BOOSTER = "booster.txt"
+MANIFEST = "manifest.json"
+
+
+class ModelFileError(RuntimeError):
+    """A model's files are missing or are not those that were recorded."""
+
+
+@dataclass(frozen=True)
+class PropensityModel:
+    """``platt`` is (slope, intercept) on the booster's margin (log-odds)."""
+
+    booster_text: str
+    features: tuple[str, ...]
+    platt: tuple[float, float]
+    threshold: float
+    horizon: int
+    cut_off: date
+
+    @cached_property
+    def booster(self) -> Any:
+        import lightgbm
+
+        return lightgbm.Booster(model_str=self.booster_text)
+
+    def margin(self, frame: pl.DataFrame) -> np.ndarray:
+        """Uncalibrated log-odds, shape (rows,)."""
+        matrix = feature_matrix(frame, self.features)
+        if not len(matrix):
+            return np.zeros(0)
+        return np.asarray(self.booster.predict(matrix, raw_score=True))
+
+    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+        """Calibrated probability of a purchase within the horizon, shape (rows,).
+
+        Raises `TrainingError` when a feature is missing.
+        """
+        slope, intercept = self.platt
+        return 1 / (1 + np.exp(-(slope * self.margin(frame) + intercept)))
+
+    def contributions(self, frame: pl.DataFrame) -> list[dict[str, float]]:
+        """Each row's exact SHAP values of the log-odds by feature (TreeSHAP, Lundberg 2020).
+
+        Slow: for the few rows that are shown to people.
+        """
+        matrix = feature_matrix(frame, self.features)
+        values = np.asarray(self.booster.predict(matrix, pred_contrib=True))
+        return [dict(zip((*self.features, "base"), row.tolist(), strict=True)) for row in values]
+
+    @property
+    def sha256(self) -> str:
+        """Of everything that decides a prediction."""
+        return hashlib.sha256((self.booster_text + self._manifest()).encode()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write the model as two text files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / BOOSTER).write_text(self.booster_text, encoding="utf-8")
+        (folder / MANIFEST).write_text(self._manifest(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, sha256: str) -> PropensityModel:
+        """Read a saved model. Raises `ModelFileError` unless it has the recorded SHA-256."""
+        try:
+            text = (folder / BOOSTER).read_text(encoding="utf-8")
+            told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelFileError(f"{folder}: the model can't be read ({error})") from error
+        model = cls(
+            booster_text=text,
+            features=tuple(told["features"]),
+            platt=(told["platt"][0], told["platt"][1]),
+            threshold=told["threshold"],
+            horizon=told["horizon"],
+            cut_off=date.fromisoformat(told["cut_off"]),
+        )
+        if model.sha256 != sha256:
+            raise ModelFileError(
+                f"{folder}: SHA-256 is {model.sha256}, recorded was {sha256}: the model was changed "
+                "after training. Restore it, or train its week again"
+            )
+        return model
+
+    def _manifest(self) -> str:
+        return json.dumps(
+            {
+                "features": self.features,
+                "platt": self.platt,
+                "threshold": self.threshold,
+                "horizon": self.horizon,
+                "cut_off": self.cut_off.isoformat(),
+            },
+            indent=1,
+        )

@@ -1,0 +1,234 @@
+"""Train one model: split by time, boost, calibrate, measure against simple rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from promo_assets.propensity import evaluation
+from promo_assets.propensity.dataset import (
+    Split,
+    feature_matrix,
+    feature_names,
+    labels,
+    split_by_time,
+)
+from promo_assets.propensity.model import PropensityModel
+
+RFM = (
+    "recency_days",
+    "inactive_days",
+    "tenure_days",
+    "orders_7d",
+    "orders_28d",
+    "orders_90d",
+    "items_28d",
+    "items_90d",
+    "spend_28d",
+    "spend_90d",
+    "discount_share_90d",
+    "active_days_28d",
+    "gap_mean_days",
+)
+"""The thirteen features of the logistic rival."""
+
+LIGHTGBM = {
+    "objective": "binary",
+    "learning_rate": 0.05,
+    "num_leaves": 15,
+    "min_data_in_leaf": 200,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 10.0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+ROUNDS = 400
+PATIENCE = 30
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What a training depends on besides its data."""
+
+    cut_off: date
+    horizon: int = 7
+    seed: int = 20240229
+    threads: int = 2
+    lightgbm: Mapping[str, Any] = field(default_factory=lambda: dict(LIGHTGBM))
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A model with everything that is said about it. ``test`` holds its test rows' labels and
+    scores, from which the plots are drawn."""
+
+    model: PropensityModel
+    settings: TrainingSettings
+    metrics: Mapping[str, float]
+    confusion: Mapping[str, int]
+    importance: Mapping[str, float]
+    split: Mapping[str, Mapping[str, Any]]
+    test_labels: np.ndarray
+    test_scores: np.ndarray
+
+    def summary(self) -> dict[str, Any]:
+        """The columns of ``propensity.trainings`` that tell of it."""
+        chosen = (
+            "auc",
+            "auc_low",
+            "auc_high",
+            "average_precision",
+            "log_loss",
+            "brier",
+            "calibration_error",
+            "f1",
+            "logistic_auc",
+            "frequency_auc",
+            "recency_auc",
+        )
+        return {name: self.metrics[name] for name in chosen} | {
+            "first_as_of": self.split["train"]["first"],
+            "test_from": self.split["test"]["first"],
+            "train_rows": self.split["train"]["rows"],
+            "test_rows": self.split["test"]["rows"],
+        }
+
+
+def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
+    """Train on labelled snapshots (columns as_of_date, user_id, label, features).
+
+    Deterministic: the same rows and settings give the same model, byte by byte. Raises
+    `TrainingError` when there is too little history.
+    """
+    frame = frame.sort("as_of_date", "user_id")
+    split = split_by_time(frame, horizon=settings.horizon)
+    names = feature_names(frame)
+    booster = boost(split, names, settings)
+    best = booster.best_iteration
+
+    def margin(part: pl.DataFrame) -> np.ndarray:
+        return np.asarray(
+            booster.predict(feature_matrix(part, names), raw_score=True, num_iteration=best)
+        )
+
+    platt = fit_platt(labels(split.calibration), margin(split.calibration))
+    model = PropensityModel(
+        booster_text=booster.model_to_string(num_iteration=best),
+        features=names,
+        platt=platt,
+        threshold=evaluation.best_f1_threshold(
+            labels(split.calibration), _sigmoid(platt, margin(split.calibration))
+        ),
+        horizon=settings.horizon,
+        cut_off=settings.cut_off,
+    )
+    y, p = labels(split.test), model.predict(split.test)
+    low, high = evaluation.auc_interval(y, p, split.test["user_id"].to_numpy(), settings.seed)
+    gains = booster.feature_importance("gain", iteration=best)
+    order = np.argsort(-gains, kind="stable")
+    return TrainingResult(
+        model=model,
+        settings=settings,
+        metrics={
+            **evaluation.measures(y, p, model.threshold),
+            "auc_low": low,
+            "auc_high": high,
+            "rounds": float(best),
+            "threshold": model.threshold,
+            **rivals(split),
+        },
+        confusion=evaluation.confusion(y, p, model.threshold),
+        importance={names[index]: float(gains[index]) for index in order},
+        split={
+            name: {
+                "rows": part.height,
+                "first": part["as_of_date"].min(),
+                "last": part["as_of_date"].max(),
+            }
+            for name, part in zip(
+                ("train", "stopping", "calibration", "test"), split.parts, strict=True
+            )
+        },
+        test_labels=y,
+        test_scores=p,
+    )
+
+
+def boost(split: Split, names: tuple[str, ...], settings: TrainingSettings) -> Any:
+    """LightGBM on the train part, stopped by the log loss of the stopping part."""
+    import lightgbm
+
+    def dataset(part: pl.DataFrame, reference: Any = None) -> Any:
+        return lightgbm.Dataset(
+            feature_matrix(part, names),
+            labels(part),
+            feature_name=list(names),
+            reference=reference,
+            free_raw_data=True,
+        )
+
+    train_set = dataset(split.train)
+    return lightgbm.train(
+        {**settings.lightgbm, "seed": settings.seed, "num_threads": settings.threads},
+        train_set,
+        num_boost_round=ROUNDS,
+        valid_sets=[dataset(split.stopping, train_set)],
+        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+    )
+
+
+def fit_platt(y: np.ndarray, margin: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of a logistic curve on the margin, by Newton's method, with Platt's
+    smoothed targets (Platt 1999; Lin, Lin and Weng 2007)."""
+    positive, negative = y.sum(), len(y) - y.sum()
+    target = np.where(y == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    design = np.column_stack([margin, np.ones_like(margin)])
+    coefficients = np.array([1.0, 0.0])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-design @ coefficients))
+        gradient = design.T @ (p - target)
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-10 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        coefficients = coefficients - step
+        if np.abs(step).max() < 1e-10:
+            break
+    return float(coefficients[0]), float(coefficients[1])
+
+
+def rivals(split: Split) -> dict[str, float]:
+    """AUC on the test part of recency alone, orders in 90 days alone, and a logistic model of the
+    13 features of `RFM` (standardised, medians for missing values) trained on the same part."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    y = labels(split.test)
+    logistic = make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True),
+        FunctionTransformer(lambda x: np.sign(x) * np.log1p(np.abs(x))),
+        StandardScaler(),
+        LogisticRegression(max_iter=500),
+    )
+    logistic.fit(feature_matrix(split.train, RFM), labels(split.train))
+    recency = feature_matrix(split.test, ["recency_days"])[:, 0]
+    frequency = feature_matrix(split.test, ["orders_90d"])[:, 0]
+    return {
+        "recency_auc": evaluation.auc(y, -np.nan_to_num(recency, nan=1e9)),
+        "frequency_auc": evaluation.auc(y, frequency),
+        "logistic_auc": evaluation.auc(
+            y, logistic.predict_proba(feature_matrix(split.test, RFM))[:, 1]
+        ),
+    }
+
+
+def _sigmoid(platt: tuple[float, float], margin: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-(platt[0] * margin + platt[1])))
