@@ -1,4 +1,8 @@
-"""Column lineage: which columns of which tables an output column of a model is made of."""
+"""Column lineage of SQL models, parsed from their SQL.
+
+Here: from which stored columns an output column is computed. Not here: the lineage of tables
+that Python makes (their contracts declare it) and how Dagster shows it (assets).
+"""
 
 from __future__ import annotations
 
@@ -6,95 +10,82 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from sqlglot import exp
-from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.scope import Scope, build_scope
+from sqlglot.errors import SqlglotError
 
-from promo_assets.warehouse.models import SqlModel
+from promo_assets.warehouse.models import ModelError, SqlModel, parse
 
-Origin = tuple[str, str]
-Schemas = Mapping[str, Mapping[str, str]]
+Sources = tuple[tuple[str, str], ...]
+Columns = tuple[tuple[str, str], ...]
 
 
-def column_lineage(model: SqlModel, schemas: Schemas) -> dict[str, tuple[Origin, ...]]:
-    """For each output column the ``(schema.table, column)`` that its value is computed from.
+def column_lineage(model: SqlModel, schemas: Mapping[str, Mapping[str, str]]) -> dict[str, Sources]:
+    """For each output column, in order, the sorted ``(table, column)`` that it is computed from.
 
-    ``schemas`` maps a table to its columns and types. Columns that only filter, join or order
-    rows are not origins; ``count(*)`` has none. Cached by the model's code version.
+    These are the columns that its expression reads, through CTEs, subqueries and every branch of
+    a union, with the partition and order of its windows; not those that only select, join or
+    group rows. ``count(*)`` and constants have no source. ``schemas`` gives column types by table
+    for at least ``model.depends_on``. Raises `ModelError` for a column that no such table has.
     """
-    read = tuple(
-        (table, tuple(schemas[table].items()))
-        for table in model.depends_on
-        if table in schemas
-    )
-    return _lineage(model.sql, model.columns, read)
+    if missing := set(model.depends_on) - schemas.keys():
+        raise ModelError.at(
+            model.path,
+            model.first_line,
+            f"no columns known of {', '.join(sorted(missing))}; expected those of every table "
+            "that is read; write its contract under expectations/",
+        )
+    read = tuple((table, tuple(schemas[table].items())) for table in model.depends_on)
+    return dict(_lineage(model, read))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _lineage(
-    sql: str,
-    columns: tuple[str, ...],
-    read: tuple[tuple[str, tuple[Origin, ...]], ...],
-) -> dict[str, tuple[Origin, ...]]:
-    import sqlglot
+    model: SqlModel, read: tuple[tuple[str, Columns], ...]
+) -> tuple[tuple[str, Sources], ...]:
+    """Cached by the model's SQL and the columns that it reads: both decide the answer."""
+    from sqlglot.lineage import lineage
 
+    tree, _ = parse(model)
+    for select in tree.find_all(exp.Select):
+        _inline_windows(select)
     schema: dict[str, dict[str, dict[str, str]]] = {}
-    for table, types in read:
-        db, name = table.split(".")
-        schema.setdefault(db, {})[name] = dict(types)
-    tree = qualify(
-        sqlglot.parse_one(sql, read="duckdb"),
-        dialect="duckdb",
-        schema=schema,
-        validate_qualify_columns=False,
-        identify=False,
-    )
-    root = build_scope(tree)
-    assert root is not None, "a model is a query, which has a scope"
-    memo: dict[tuple[int, str], frozenset[Origin]] = {}
-    return {column: tuple(sorted(_origins(root, column, memo))) for column in columns}
-
-
-def _origins(
-    scope: Scope, column: str, memo: dict[tuple[int, str], frozenset[Origin]]
-) -> frozenset[Origin]:
-    key = (id(scope), column)
-    if key not in memo:
-        memo[key] = frozenset()  # A recursive common table expression ends here.
-        memo[key] = frozenset(_walk(scope, column, memo))
-    return memo[key]
-
-
-def _walk(
-    scope: Scope, column: str, memo: dict[tuple[int, str], frozenset[Origin]]
-) -> set[Origin]:
-    if scope.set_operation_scopes:
-        position = scope.expression.named_selects.index(column)
-        return {
-            origin
-            for branch in scope.set_operation_scopes
-            for origin in _origins(branch, branch.expression.named_selects[position], memo)
+    for table, columns in read:
+        folder, name = table.split(".")
+        schema.setdefault(folder, {})[name] = dict(columns)
+    try:
+        # One call for all columns qualifies the tree once; trimming would copy it for each node.
+        nodes = lineage(
+            None,
+            tree,
+            schema,
+            dialect="duckdb",
+            trim_selects=False,
+            copy=False,
+            validate_qualify_columns=True,
+        )
+    except SqlglotError as error:
+        raise ModelError.at(
+            model.path,
+            model.first_line,
+            f"{str(error).splitlines()[0]}; expected columns of {', '.join(model.depends_on)} as "
+            "their contracts name them; correct the name, or the contract",
+        ) from error
+    found = []
+    for name in model.columns:
+        sources = {
+            (f"{node.expression.db}.{node.expression.name}", node.name.rpartition(".")[2])
+            for node in nodes[name].walk()
+            if isinstance(node.expression, exp.Table)
         }
-    projection = next(
-        (select for select in scope.expression.selects if select.alias_or_name == column), None
-    )
-    found: set[Origin] = set()
-    for reference in projection.find_all(exp.Column) if projection else ():
-        source = _source(scope, reference)
-        if isinstance(source, Scope):
-            found |= _origins(source, reference.name, memo)
-        elif isinstance(source, exp.Table) and source.db:
-            found.add((f"{source.db}.{source.name}", reference.name))
-    return found
+        found.append((name, tuple(sorted(sources))))
+    return tuple(found)
 
 
-def _source(scope: Scope, reference: exp.Column) -> Scope | exp.Expr | None:
-    """Where a column comes from; a subquery's column may come from the scope around it."""
-    inner: Scope | None = scope
-    while inner is not None:
-        if reference.table in inner.sources:
-            return inner.sources[reference.table]
-        inner = inner.parent
-    for child in scope.traverse():
-        if reference.table in child.sources:
-            return child.sources[reference.table]
-    return None
+def _inline_windows(select: exp.Select) -> None:
+    """Write ``over w`` as ``over (…)``: sqlglot's lineage does not look into named windows."""
+    named = {window.this.name.lower(): window for window in select.args.get("windows") or ()}
+    for window in list(select.find_all(exp.Window)):
+        definition = named.get(window.alias.lower())
+        if definition is not None and window.parent_select is select:
+            inlined = definition.copy()
+            inlined.set("this", window.this)
+            window.replace(inlined)

@@ -1,8 +1,8 @@
-"""SQL models: ``dbt_like_sql/<schema>/<table>.sql``, read, checked and understood.
+"""SQL models: one plain select a file, its dependencies and columns parsed with sqlglot.
 
-A model is a comment header and one plain ``select`` with the bound parameters ``$start``
-(inclusive) and ``$end`` (exclusive). What it reads and what it gives is parsed from it. Not here:
-running it (publish), and what its table must look like (contract).
+Here: reading ``dbt_like_sql/<schema>/<table>.sql``, checking it, and rendering it for people.
+Not here: what flows from column to column (lineage), what Spark makes of it (spark), running it
+(publish). Nothing here opens a database; nothing is templated.
 """
 
 from __future__ import annotations
@@ -13,269 +13,495 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.scope import traverse_scope
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import ParseError, TokenError
+from sqlglot.tokenizer_core import Token
 
+DUCKDB = Dialect.get_or_raise("duckdb")
 BOUNDS = ("start", "end")
-KEYS = ("description", "grain", "owner", "lookback")
-HEADER_LINE = re.compile(r"--\s?(?P<key>[a-z]+):\s*(?P<value>.*)")
-LOOKBACK = re.compile(r"(?P<table>[a-z_]+\.[a-z_0-9]+) (?P<days>\d+) days?")
+REQUIRED = ("description", "grain", "owner")
+KEYS = (*REQUIRED, "lookback")
+HEADER_LINE = re.compile(r"-- (?P<key>\w+):\s*(?P<value>.*)")
+CONTINUATION = re.compile(r"-- {2,}(?P<more>\S.*)")
+LOOKBACK = re.compile(r"(?:(?P<table>\w+\.\w+)\s+)?(?P<days>[1-9]\d*) days?")
+TEMPLATING = re.compile(r"\{\{|\{%|\{#")
 
 
 class ModelError(ValueError):
     """A model is wrong; the message is ``path:line: found; expected; what to do``."""
 
+    @classmethod
+    def at(cls, path: Path, line: int, message: str) -> ModelError:
+        """The error of one line of a file."""
+        return cls(f"{path}:{line}: {message}")
+
 
 @dataclass(frozen=True)
 class SqlModel:
-    """A model as parsed. ``lookback`` maps a table to the days read before the window;
-    ``code_version`` is the same for the same SQL in another layout."""
+    """One model, checked.
+
+    ``sql`` is the select as written, ``first_line`` its line in the file. ``lookback`` maps an
+    upstream table to the days before ``$start`` that are read of it. ``depends_on`` is sorted and
+    holds the model itself when it reads its own past. ``columns`` are the output's, in order.
+    ``code_version`` changes with the meaning, not with comments, whitespace or letter case.
+    """
 
     table: str
     path: Path
     sql: str
+    first_line: int
     description: str
     owner: str
     grain: tuple[str, ...]
     windowed: bool
-    lookback: Mapping[str, int]
+    lookback: Mapping[str, int] = field(hash=False)
     depends_on: tuple[str, ...]
     columns: tuple[str, ...]
     code_version: str
-    tree: exp.Query = field(repr=False, compare=False)
-    offset: int = field(default=0, repr=False)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file's select with blank lines in place of its header: lines are those of the file."""
+
+    path: Path
+    text: str
+    tokens: list[Token]
+
+    @classmethod
+    def of(cls, path: Path, sql: str, first_line: int) -> _Source:
+        text = "\n" * (first_line - 1) + sql
+        try:
+            return cls(path, text, DUCKDB.tokenize(text))
+        except TokenError:
+            raise ModelError.at(path, *_unreadable(text)) from None
+
+    def error(self, offset: int, message: str) -> ModelError:
+        return ModelError.at(self.path, line_at(self.text, offset), message)
+
+    def error_at(self, node: exp.Expr, message: str) -> ModelError:
+        return ModelError.at(self.path, line_of(node, self.text), message)
+
+    def raw(self, token: Token) -> str:
+        return self.text[token.start : token.end + 1]
 
 
 def load_models(
     root: Path, known: Collection[str], windowed: Mapping[str, bool]
 ) -> dict[str, SqlModel]:
-    """Every model under ``root`` by table, checked on its own and together.
+    """Read every model under ``root``, keyed by table, upstream first.
 
-    ``known`` are the tables that Python makes; ``windowed`` says which tables have a window.
-    Raises `ModelError` on an unknown table, a cycle, or a windowed model without its bounds.
+    ``known`` names the tables that Python makes; ``windowed`` says by table whether its contract
+    has a window column. Raises `ModelError` for a model that is wrong alone (see `load_model`),
+    reads an unknown table, is part of a cycle, or disagrees with its contract's window.
     """
-    models = {model.table: model for model in map(load_model, sorted(root.glob("*/*.sql")))}
-    tables = {*models, *known}
+    models = {}
+    for path in sorted(root.rglob("*.sql")):
+        model = load_model(path, root)
+        models[model.table] = model
+    tables = {*known, *models}
     for model in models.values():
-        for name in model.depends_on:
-            if name not in tables:
-                near = difflib.get_close_matches(name, tables, n=1)
-                hint = f"did you mean {near[0]}?" if near else "add its model or its asset"
-                raise _error(model, _line_of(model, name), f"unknown table {name}; {hint}")
-        if windowed.get(model.table) and not model.windowed:
-            raise _error(
-                model,
-                1,
-                f"{model.table} has a window but its SQL does not use both $start and $end; "
-                "bound every table it reads",
-            )
-    _refuse_cycles(models)
-    return models
+        _check_window(model, windowed.get(model.table))
+        for table in model.depends_on:
+            if table not in tables:
+                raise _unknown_table(model, table, tables)
+    return {table: models[table] for table in _upstream_first(models)}
 
 
-def load_model(path: Path) -> SqlModel:
-    """Read and check one model. Raises `ModelError` with file and line."""
+def load_model(path: Path, root: Path) -> SqlModel:
+    """Read and check one model; its table is its path under ``root``, ``<schema>/<table>.sql``.
+
+    Raises `ModelError` for anything but one select of named columns from qualified tables, with
+    a complete header, both bounds or none, and no other parameter.
+    """
+    place = path.relative_to(root)
+    if len(place.parts) != 2:
+        raise ModelError.at(path, 1, f"the file is {place}; expected <schema>/<table>.sql; move it")
+    table = f"{place.parent}.{place.stem}"
     text = path.read_text(encoding="utf-8")
-    header, sql, offset = _split_header(path, text)
-    tree = _parse(path, sql, offset)
-    table = f"{path.parent.name}.{path.stem}"
-    depends_on = tuple(sorted(set(_tables_read(path, tree, sql, offset))))
-    model = SqlModel(
+    header, first_line = _header(path, text)
+    body = "".join(text.splitlines(keepends=True)[first_line - 1 :])
+    source = _Source.of(path, body, first_line)
+    _check_templating(source)
+    source = _one_statement(source, body, first_line)
+    bounds = _bounds(source)
+    tree = _parse(source)
+    columns = _columns(source, tree)
+    reads = _reads(source, tree)
+    lookback = _lookback(path, header, reads)
+    if table in reads and table not in lookback:
+        raise source.error(
+            reads[table],
+            f"{table} reads itself without a lookback: a cycle; expected it to read only days "
+            f"before $start; add the header line '-- lookback: {table} 1 days'",
+        )
+    return SqlModel(
         table=table,
         path=path,
-        sql=sql,
-        description=header["description"],
-        owner=header["owner"],
-        grain=tuple(part.strip() for part in header["grain"].split(",")),
-        windowed=_windowed(path, tree, sql, offset),
-        lookback=_lookback(path, header.get("lookback", "")),
-        depends_on=depends_on,
-        columns=_columns(path, tree, offset),
-        code_version=_fingerprint(tree),
-        tree=tree,
-        offset=offset,
+        sql=source.text.strip("\n"),
+        first_line=first_line + len(body) - len(body.lstrip("\n")),
+        description=header["description"][1],
+        owner=header["owner"][1],
+        grain=_grain(path, header["grain"], columns),
+        windowed=bounds,
+        lookback=lookback,
+        depends_on=tuple(sorted(reads)),
+        columns=columns,
+        code_version=_version(source),
     )
-    _consistent(model)
-    return model
 
 
 def render(model: SqlModel, start: date, end: date) -> str:
-    """The SQL with the window's bounds in place of the parameters, for people to run."""
-    sql = model.sql
-    for name, value in (("start", start), ("end", end)):
-        sql = re.sub(rf"\${name}\b", f"date '{value.isoformat()}'", sql)
-    return sql.strip()
+    """The model's SQL for ``[start, end)`` with its bounds as literals, for a DuckDB shell.
+
+    For people only: what runs is ``model.sql`` with bound parameters.
+    """
+    literals = {"start": f"date '{start}'", "end": f"date '{end}'"}
+    source = _Source.of(model.path, model.sql, 1)
+    pieces, done = [], 0
+    for name, first, last in _parameters(source):
+        pieces += [source.text[done:first], literals[name]]
+        done = last + 1
+    # On a line of its own, so that a closing comment can't swallow it.
+    return "".join([*pieces, source.text[done:], "\n;"])
 
 
-def real_tables(tree: exp.Expr) -> list[exp.Table]:
-    """The tables that are read, without names of common table expressions."""
-    return [
-        source
-        for scope in traverse_scope(tree)
-        for source in scope.sources.values()
-        if isinstance(source, exp.Table)
-    ]
+def parse(model: SqlModel) -> tuple[exp.Query, str]:
+    """A fresh syntax tree of a loaded model, and the text that its positions refer to."""
+    source = _Source.of(model.path, model.sql, model.first_line)
+    return _parse(source), source.text
 
 
-def _split_header(path: Path, text: str) -> tuple[dict[str, str], str, int]:
-    """The header's values, the SQL after it, and the number of header lines."""
-    header: dict[str, str] = {}
-    key = ""
-    lines = text.splitlines(keepends=True)
-    number = 0
-    for number, line in enumerate(lines):
+def line_at(text: str, offset: int) -> int:
+    """The line of an offset. sqlglot's own line numbers are wrong after a ``$`` (30.30)."""
+    return text.count("\n", 0, offset) + 1
+
+
+def line_of(node: exp.Expr, text: str) -> int:
+    """The line of the nearest position: in the node, or around it (few nodes carry one)."""
+    around: exp.Expr | None = node
+    while around is not None:
+        offsets = [found.meta["start"] for found in around.walk() if "start" in found.meta]
+        if offsets:
+            return line_at(text, min(offsets))
+        around = around.parent
+    return 1
+
+
+def _header(path: Path, text: str) -> tuple[dict[str, tuple[int, str]], int]:
+    """Header values with their lines, and the first line after the header."""
+    header: dict[str, tuple[int, str]] = {}
+    key, number = "", 0
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.startswith("--"):
             break
-        match = HEADER_LINE.fullmatch(line.rstrip())
-        if match and not line.startswith("--   "):
-            key = match["key"]
-            if key not in KEYS:
-                near = difflib.get_close_matches(key, KEYS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(KEYS)}"
-                raise ModelError(f"{path}:{number + 1}: unknown header {key!r}; {hint}")
-            header[key] = match["value"].strip()
-        elif key:
-            header[key] += " " + line.removeprefix("--").strip()
+        more, found = CONTINUATION.fullmatch(line), HEADER_LINE.fullmatch(line)
+        if more and key:
+            first, value = header[key]
+            header[key] = (first, f"{value} {more['more'].rstrip()}")
+        elif found and found["key"] in KEYS and found["key"] not in header:
+            key = found["key"]
+            header[key] = (number, found["value"].strip())
         else:
-            raise ModelError(
-                f"{path}:{number + 1}: the header starts with {line.strip()!r}; "
-                "expected '-- description: …'"
+            raise ModelError.at(path, number, _bad_header_line(line, found, header))
+    else:
+        number += 1
+    for name in REQUIRED:
+        if not header.get(name, (0, ""))[1]:
+            raise ModelError.at(
+                path,
+                header.get(name, (1, ""))[0],
+                f"the header has no {name}; expected a line '-- {name}: …' at the top; add it",
             )
-    for required in ("description", "grain", "owner"):
-        if not header.get(required):
-            raise ModelError(
-                f"{path}:1: header '-- {required}: …' is missing; add it above the select"
-            )
-    return header, "".join(lines[number:]), number
+    return header, number
 
 
-def _parse(path: Path, sql: str, offset: int) -> exp.Query:
-    if "{{" in sql or "{%" in sql:
-        line = sql[: sql.index("{")].count("\n") + 1 + offset
-        raise ModelError(
-            f"{path}:{line}: a template was found; models are plain SQL, use $start and $end"
-        )
+def _bad_header_line(line: str, found: re.Match[str] | None, header: Collection[str]) -> str:
+    if found and found["key"] in header:
+        return f"a second header line {found['key']!r}; expected one; join them"
+    near = difflib.get_close_matches(found["key"], KEYS, n=1) if found else []
+    hint = f"did you mean {near[0]!r}" if near else "leave an empty line before other comments"
+    return f"header line {line!r}; expected '-- KEY: value' with KEY of {', '.join(KEYS)}; {hint}"
+
+
+def _grain(path: Path, header: tuple[int, str], columns: Collection[str]) -> tuple[str, ...]:
+    line, text = header
+    grain = tuple(name.strip() for name in text.split(","))
+    for name in grain:
+        if name not in columns:
+            raise ModelError.at(
+                path,
+                line,
+                f"grain column {name!r} is not in the output; expected some of "
+                f"{_listed(name, columns)}; correct the header or select it",
+            )
+    return grain
+
+
+def _lookback(
+    path: Path, header: Mapping[str, tuple[int, str]], reads: Collection[str]
+) -> dict[str, int]:
+    """Days by table; a lookback without a table holds for every table that is read."""
+    if "lookback" not in header:
+        return {}
+    line, text = header["lookback"]
+    days: dict[str, int] = {}
+    for part in text.split(","):
+        found = LOOKBACK.fullmatch(part.strip())
+        if not found:
+            raise ModelError.at(
+                path,
+                line,
+                f"lookback {part.strip()!r}; expected '90 days' or 'schema.table 90 days' with at "
+                "least 1 day; correct it, or remove it",
+            )
+        if found["table"] and found["table"] not in reads:
+            raise ModelError.at(
+                path,
+                line,
+                f"a lookback for {found['table']}, which the model does not read; expected one "
+                f"of {_listed(found['table'], reads)}; correct or remove it",
+            )
+        for table in [found["table"]] if found["table"] else sorted(reads):
+            days[table] = int(found["days"])
+    return days
+
+
+def _unreadable(text: str) -> tuple[int, str]:
+    """Line and message of text that has no tokens, such as an open string."""
     try:
-        trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree is not None]
-    except SqlglotError as error:
-        details = getattr(error, "errors", None) or [{}]
-        line = (details[0].get("line") or 1) + offset
-        what = details[0].get("description") or str(error).splitlines()[0]
-        raise ModelError(f"{path}:{line}: not valid SQL: {what}; expected one select") from error
-    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
-        found = ", ".join(type(tree).__name__.lower() for tree in trees) or "nothing"
-        raise ModelError(f"{path}:{offset + 1}: {found} was found; expected one plain select")
-    return trees[0]
+        # Without '$' the tokenizer's own line numbers are right; see `line_at`.
+        DUCKDB.tokenize(text.replace("$", ":"))
+    except TokenError as error:
+        reason = str(error.__cause__ or error)
+        at = re.search(r" from (\d+):\d+", reason)
+        line = int(at[1]) if at else line_at(text, len(text.rstrip()))
+        return line, f"syntax error: {reason}; expected DuckDB SQL; close what is left open"
+    return 1, "syntax error: unreadable text after '$'; expected DuckDB SQL; write $start or $end"
 
 
-def _tables_read(path: Path, tree: exp.Query, sql: str, offset: int) -> Iterator[str]:
-    for table in real_tables(tree):
+def _check_templating(source: _Source) -> None:
+    strings = [token for token in source.tokens if source.raw(token)[0] == "'"]
+    for found in TEMPLATING.finditer(source.text):
+        if not any(token.start <= found.start() <= token.end for token in strings):
+            raise source.error(
+                found.start(),
+                f"a template ({found[0]!r}); expected plain SQL; write the table's name, and "
+                "$start and $end for the window",
+            )
+
+
+def _one_statement(source: _Source, body: str, first_line: int) -> _Source:
+    """The source without a closing semicolon, which could not be wrapped in another statement."""
+    ends = [place for place, token in enumerate(source.tokens) if source.raw(token) == ";"]
+    if not ends:
+        return source
+    if ends[0] + 1 < len(source.tokens):
+        raise source.error(
+            source.tokens[ends[0] + 1].start,
+            "a second statement after ';'; expected one select a file; remove it, or give it "
+            "a file of its own",
+        )
+    keep = source.tokens[ends[0]].start - (first_line - 1)
+    return _Source.of(source.path, body[:keep].rstrip(), first_line)
+
+
+def _parameters(source: _Source) -> Iterator[tuple[str, int, int]]:
+    """Bound parameters: name, first and last offset."""
+    following: list[Token | None] = [*source.tokens[1:], None]
+    for token, after in zip(source.tokens, following, strict=True):
+        if source.raw(token) == "$" and after is not None and after.start == token.end + 1:
+            yield source.raw(after), token.start, after.end
+        elif source.raw(token) in ("?", "$"):
+            yield source.raw(token), token.start, token.end
+
+
+def _bounds(source: _Source) -> bool:
+    """Whether the model has a window: it binds both bounds, and nothing else."""
+    used = {}
+    for name, first, last in _parameters(source):
+        if name not in BOUNDS:
+            raise source.error(
+                first,
+                f"parameter {source.text[first : last + 1]!r}; expected only $start and $end; "
+                "write the value into the SQL",
+            )
+        used[name] = first
+    for name, other in (BOUNDS, BOUNDS[::-1]):
+        if name in used and other not in used:
+            raise source.error(
+                used[name],
+                f"${name} without ${other}; expected both bounds of the window [$start, $end), "
+                f"or neither; add the condition on ${other}",
+            )
+    return bool(used)
+
+
+def _parse(source: _Source) -> exp.Query:
+    # A context as long as the file: `start_context` then ends where the error is.
+    parser = DUCKDB.parser(error_message_context=len(source.text))
+    try:
+        statements = parser.parse(source.tokens, source.text)
+    except ParseError as error:
+        told = error.errors[0]
+        raise source.error(
+            len(str(told["start_context"] or "")),
+            f"syntax error near {told['highlight']!r}: {told['description']}; expected DuckDB "
+            "SQL; correct it (run it in a DuckDB shell for details)",
+        ) from None
+    tree = statements[0] if statements else None
+    if not isinstance(tree, exp.Select | exp.SetOperation):
+        kind = "nothing" if tree is None else f"a {type(tree).__name__.lower()} statement"
+        first = source.tokens[0].start if source.tokens else len(source.text)
+        raise source.error(
+            first, f"{kind}; expected one plain select (with or without CTEs); write a select"
+        )
+    for node in tree.find_all(exp.DDL, exp.DML, exp.Command, exp.Into):
+        if not isinstance(node, exp.Query):
+            raise source.error_at(
+                node,
+                f"{type(node).__name__.lower()} inside the select; expected a select that only "
+                "reads; the platform writes the table",
+            )
+    return tree
+
+
+def _columns(source: _Source, tree: exp.Query) -> tuple[str, ...]:
+    """Output names in order; every branch of a union must name its columns."""
+    for branch in _branches(tree):
+        for column in branch.selects:
+            if column.is_star or isinstance(column, exp.Columns):
+                raise source.error_at(
+                    column,
+                    "'*' in the final select; expected every column by name; write them out "
+                    "('*' is fine in a CTE)",
+                )
+    columns: list[str] = []
+    for column in tree.selects:
+        if not isinstance(column, exp.Column | exp.Alias):
+            raise source.error_at(
+                column,
+                f"output column {len(columns) + 1} ({column.sql('duckdb')}) has no name; "
+                "expected 'expression as name'; name it",
+            )
+        if column.alias_or_name.lower() in columns:
+            raise source.error_at(
+                column,
+                f"output column {column.alias_or_name!r} is there twice; expected each name "
+                "once; rename or remove one",
+            )
+        columns.append(column.alias_or_name.lower())
+    return tuple(columns)
+
+
+def _branches(tree: exp.Expr) -> Iterator[exp.Select]:
+    if isinstance(tree, exp.SetOperation):
+        yield from _branches(tree.left)
+        yield from _branches(tree.right)
+    elif isinstance(tree, exp.Subquery):
+        yield from _branches(tree.unnest())
+    elif isinstance(tree, exp.Select):
+        yield tree
+
+
+def _reads(source: _Source, tree: exp.Query) -> dict[str, int]:
+    """The tables that are read, each with the offset of its first mention."""
+    reads: dict[str, int] = {}
+    for table in tree.find_all(exp.Table):
         if not isinstance(table.this, exp.Identifier):
-            raise ModelError(
-                f"{path}:{offset + 1}: table function {table.this.sql('duckdb')} was found; a model "
-                "reads tables only: add a source for files"
+            raise source.error_at(
+                table,
+                f"table function {table.this.sql('duckdb')}; expected a table: models read no "
+                "files and make no rows; bring the data in as a source or a table",
             )
-        if not table.db or table.catalog:
-            line = _line(sql, table.name) + offset
-            raise ModelError(
-                f"{path}:{line}: table {table.sql('duckdb')} was found; expected schema.table"
+        if table.catalog or (not table.db and not _is_cte(table)):
+            raise source.error_at(
+                table,
+                f"table {table.sql('duckdb', comments=False)!r}; expected schema.table or the "
+                "name of a CTE; qualify it with its schema",
             )
-        yield f"{table.db}.{table.name}"
+        if table.db:
+            name = f"{table.db}.{table.name}".lower()
+            reads[name] = min(table.this.meta["start"], reads.get(name, len(source.text)))
+    return reads
 
 
-def _windowed(path: Path, tree: exp.Query, sql: str, offset: int) -> bool:
-    used = {placeholder.name for placeholder in tree.find_all(exp.Placeholder, exp.Parameter)}
-    if surplus := sorted(used - set(BOUNDS)):
-        line = _line(sql, f"${surplus[0]}") + offset
-        raise ModelError(
-            f"{path}:{line}: parameter ${surplus[0]} was found; expected only $start and $end"
+def _is_cte(table: exp.Table) -> bool:
+    """Whether an unqualified name is a CTE of the query or of one around it."""
+    around = table.parent
+    while around is not None:
+        if isinstance(around, exp.Query) and any(
+            cte.alias.lower() == table.name.lower() for cte in around.ctes
+        ):
+            return True
+        around = around.parent
+    return False
+
+
+def _version(source: _Source) -> str:
+    """Tokens, not the tree: what the parser does not keep must change the version too."""
+    words = []
+    for token in source.tokens:
+        raw = source.raw(token)
+        exact = "'" in raw or '"' in raw or (len(raw) > 1 and "$" in raw)
+        words.append(raw if exact else " ".join(raw.lower().split()))
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
+
+
+def _check_window(model: SqlModel, expected: bool | None) -> None:
+    """A contract with a window wants both bounds, one without wants none (None: no contract)."""
+    if expected is None or expected == model.windowed:
+        return
+    if expected:
+        message = (
+            f"{model.table} has a window column in its contract, but its SQL has no bounds; "
+            "expected the window [$start, $end); add a condition on $start and $end"
         )
-    return used == set(BOUNDS)
-
-
-def _columns(path: Path, tree: exp.Query, offset: int) -> tuple[str, ...]:
-    if tree.is_star:
-        raise ModelError(
-            f"{path}:{offset + 1}: the last select holds a *; name its columns, so that a new "
-            "upstream column can't change this table"
+    else:
+        message = (
+            f"{model.table} uses $start and $end, but its contract has no window column; "
+            "expected 'window: COLUMN' there; add it, or remove the bounds"
         )
-    names = tuple(tree.named_selects)
-    twice = sorted({name for name in names if names.count(name) > 1 or not name})
-    if twice:
-        raise ModelError(
-            f"{path}:{offset + 1}: output column {twice[0] or 'without a name'!r} "
-            "is not unique or has no name; alias it"
-        )
-    return names
+    raise ModelError.at(model.path, model.first_line, message)
 
 
-def _lookback(path: Path, text: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        match = LOOKBACK.fullmatch(part)
-        if match is None:
-            raise ModelError(
-                f"{path}:1: lookback {part!r} was found; expected 'schema.table 90 days'"
-            )
-        found[match["table"]] = int(match["days"])
-    return found
+def _unknown_table(model: SqlModel, table: str, tables: Collection[str]) -> ModelError:
+    return ModelError.at(
+        model.path,
+        _line_of_read(model, table),
+        f"unknown table {table}; expected a model or a table made by Python; did you mean "
+        f"{_listed(table, tables)}",
+    )
 
 
-def _fingerprint(tree: exp.Query) -> str:
-    """Twelve digits of the SHA-256 of the SQL without comments and layout."""
-    normal = tree.sql("duckdb", comments=False, normalize=True)
-    return hashlib.sha256(normal.encode()).hexdigest()[:12]
+def _line_of_read(model: SqlModel, table: str) -> int:
+    tree, text = parse(model)
+    return line_at(text, _reads(_Source(model.path, text, []), tree)[table])
 
 
-def _consistent(model: SqlModel) -> None:
-    for column in model.grain:
-        if column not in model.columns:
-            raise _error(
-                model, 1, f"grain column {column} is not an output column; expected one of them"
-            )
-    for table in model.lookback:
-        if table not in model.depends_on:
-            raise _error(model, 1, f"lookback names {table}, which is not read; remove it")
-    if model.table in model.depends_on and model.lookback.get(model.table, 0) < 1:
-        raise _error(
-            model,
-            _line_of(model, model.table),
-            f"{model.table} reads itself; expected '-- lookback: {model.table} 1 days' and a bound "
-            "before $start",
-        )
+def _upstream_first(models: Mapping[str, SqlModel]) -> list[str]:
+    graph = {
+        table: [name for name in model.depends_on if name in models and name != table]
+        for table, model in models.items()
+    }
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        # graphlib lists each table before the one that reads it.
+        path = list(reversed(error.args[1]))
+        raise ModelError.at(
+            models[path[0]].path,
+            _line_of_read(models[path[0]], path[1]),
+            f"a cycle: {' reads '.join(path)}; expected tables that don't read what they make; "
+            "take the shared part into a table of its own",
+        ) from None
 
 
-def _refuse_cycles(models: Mapping[str, SqlModel]) -> None:
-    done: set[str] = set()
-
-    def visit(table: str, path: tuple[str, ...]) -> None:
-        if table in path:
-            cycle = (*path[path.index(table) :], table)
-            raise _error(models[table], 1, f"a cycle: {' -> '.join(cycle)}; break it")
-        if table in done or table not in models:
-            return
-        for upstream in models[table].depends_on:
-            if upstream != table:
-                visit(upstream, (*path, table))
-        done.add(table)
-
-    for table in models:
-        visit(table, ())
-
-
-def _error(model: SqlModel, line: int, message: str) -> ModelError:
-    return ModelError(f"{model.path}:{line}: {message}")
-
-
-def _line_of(model: SqlModel, text: str) -> int:
-    return _line(model.sql, text) + model.offset
-
-
-def _line(sql: str, text: str) -> int:
-    """The line of the first mention of ``text``, from 1."""
-    position = sql.lower().find(text.lower())
-    return sql[: max(position, 0)].count("\n") + 1
+def _listed(name: str, choices: Collection[str]) -> str:
+    """Near matches first, or everything when nothing is near."""
+    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    return " or ".join(near) if near else ", ".join(sorted(choices))
