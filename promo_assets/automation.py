@@ -4,8 +4,6 @@ The daily schedule materialises yesterday's events, features and profiles; the w
 What decides (scores, segments, strategies, the report) follows its inputs by condition.
 """
 
-from __future__ import annotations
-
 import json
 import urllib.request
 from collections.abc import Sequence
@@ -75,7 +73,7 @@ def jobs() -> Sequence[Any]:
     ]
 
 
-def schedules() -> Sequence[dg.ScheduleDefinition | dg.UnresolvedPartitionedAssetScheduleDefinition]:
+def schedules() -> Sequence[Any]:
     """Every day at 02:00 UTC yesterday's tables; on Mondays at 04:00 UTC last week's training."""
     daily, weekly, *_ = jobs()
     return [

@@ -46,7 +46,8 @@ def build_tables(settings: Settings) -> list[Table]:
             f"expectations for unknown tables: {', '.join(sorted(surplus))}; write their models "
             f"in {MODELS}, or remove the files"
         )
-    return [automation.automated(table) for table in tables]
+    whole = {table.contract.table for table in tables if table.grid == "whole"}
+    return [automation.automated(table.with_audit_inputs(whole)) for table in tables]
 
 
 def build_definitions(settings: Settings | None = None) -> dg.Definitions:

@@ -1,7 +1,5 @@
 """Group ``report``: the merchandiser's daily page, one HTML file a day."""
 
-from __future__ import annotations
-
 from datetime import date
 
 import dagster as dg

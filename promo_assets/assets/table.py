@@ -2,12 +2,12 @@
 
 Every table of the platform is made here, so every table has the same gate, the same metadata
 and the same behaviour when a day is bad. Not here: what any particular table holds.
+
+No postponed annotations here: Dagster reads the type of ``context``.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,9 @@ import polars as pl
 
 from promo_assets.contract.tables import TableContract
 from promo_assets.event_log import report_check_evaluations
-from promo_assets.partitions import DAY, SEGMENT, Partitions, Window
+from promo_assets.partitions import DAY, SEGMENT, Partitions, Window, week_of
 from promo_assets.settings import Settings
-from promo_assets.warehouse.connection import Warehouse, WarehouseError
+from promo_assets.warehouse.connection import UnreadableError, Warehouse, WarehouseError
 from promo_assets.warehouse.publish import (
     ALWAYS,
     Published,
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from promo_assets.gates.audit import Auditor, Verdict
 
 GATE = "gate"
-RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
-"""For locks and networks. What a retry can't mend is raised with ``allow_retries=False``."""
+RETRIES = 2
+RETRY_SECONDS = 5
+"""Another process's lock and a network may be better after 5 and 10 seconds; a wrong model, suite
+or source won't, and is not tried again."""
 
 
 class ProductionError(Exception):
@@ -85,6 +87,17 @@ class Table:
     freshness: dg.FreshnessPolicy | None = None
 
 
+    def with_audit_inputs(self, whole: Collection[str]) -> "Table":
+        """The table with what only its audits read as inputs too, so that it is there by then."""
+        known = {*self.inputs, *self.whole, *self.weekly}
+        more = sorted(self.contract.audited_against - known)
+        return replace(
+            self,
+            inputs={**self.inputs, **{name: 0 for name in more if name not in whole}},
+            whole=(*self.whole, *(name for name in more if name in whole)),
+        )
+
+
 def asset_key(table: str) -> dg.AssetKey:
     """``schema.table`` as an asset key."""
     return dg.AssetKey(table.split("."))
@@ -120,7 +133,6 @@ def table_asset(table: Table, settings: Settings, partitions: Partitions) -> dg.
         kinds=set(table.kinds),
         owners=[f"team:{contract.owner}"],
         code_version=table.code_version,
-        retry_policy=RETRIES,
         pool="duckdb",
         automation_condition=table.automation,
         freshness_policy=table.freshness,
@@ -132,7 +144,10 @@ def table_asset(table: Table, settings: Settings, partitions: Partitions) -> dg.
             outcome = write(context, table, warehouse, settings)
         except (ProductionError, PublishError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
-        except WarehouseError as error:
+        except (WarehouseError, ConnectionError) as error:
+            if context.retry_number < RETRIES and not isinstance(error, UnreadableError):
+                wait = RETRY_SECONDS * 2**context.retry_number
+                raise dg.RetryRequested(RETRIES, seconds_to_wait=wait) from error
             raise dg.Failure(description=str(error)) from error
         yield outcome.check
         if outcome.nothing_published:
@@ -162,6 +177,7 @@ def write(
         prepare(connection)
         waiting = _waiting(connection, table, window, settings.start)
         window = _reduced(table, window, waiting)
+        weeks = tuple(week for week in weeks if window and week in window.days)
         target = Slice(contract, window, parts)
         production = Production(
             connection,
@@ -199,7 +215,7 @@ def write(
 
 
 @lru_cache(maxsize=4)
-def _auditor(database: str, config: tuple[tuple[str, Any], ...], docs: str) -> Auditor:
+def _auditor(database: str, config: tuple[tuple[str, Any], ...], docs: str) -> "Auditor":
     from pathlib import Path
 
     from promo_assets.gates.audit import Auditor
@@ -207,7 +223,7 @@ def _auditor(database: str, config: tuple[tuple[str, Any], ...], docs: str) -> A
     return Auditor(Path(database), dict(config), Path(docs))
 
 
-def auditor(warehouse: Warehouse, settings: Settings) -> Auditor:
+def auditor(warehouse: Warehouse, settings: Settings) -> "Auditor":
     """The process's auditor of this warehouse: Great Expectations takes seconds to set up."""
     return _auditor(
         warehouse.database, tuple(sorted(warehouse.config.items())), str(settings.data_docs)
@@ -295,7 +311,7 @@ def _waiting(
     if table.grid == "whole":
         return {}
     assert window is not None
-    return missing_inputs(
+    waiting = missing_inputs(
         connection,
         window,
         table.inputs,
@@ -303,6 +319,11 @@ def _waiting(
         own=table.contract.table,
         first_day=first,
     )
+    if table.grid == "week":
+        # A week is made of all of its days or not at all.
+        weeks = {week_of(day): reason for day, reason in waiting.items()}
+        return {day: weeks[week_of(day)] for day in window.days if week_of(day) in weeks}
+    return waiting
 
 
 def _reduced(
@@ -320,7 +341,7 @@ def _reduced(
     return Window.of(ready)
 
 
-def _blocked(table: Table, verdict: Verdict, target: Slice) -> set[date]:
+def _blocked(table: Table, verdict: "Verdict", target: Slice) -> set[date]:
     """The days that the gate blocks, and for a table that reads itself all days after them."""
     if target.window is None:
         return {ALWAYS} if verdict.blocked else set()
@@ -333,7 +354,7 @@ def _blocked(table: Table, verdict: Verdict, target: Slice) -> set[date]:
 def _record_findings(
     connection: duckdb.DuckDBPyConnection,
     contract: TableContract,
-    verdict: Verdict,
+    verdict: "Verdict",
     target: Slice,
     run_id: str,
 ) -> None:
@@ -400,7 +421,7 @@ def _outcome(
     context: dg.AssetExecutionContext,
     table: Table,
     target: Slice,
-    verdict: Verdict,
+    verdict: "Verdict",
     published: Published,
     waiting: Mapping[date, str],
     blocked: set[date],
@@ -505,7 +526,7 @@ def _note_partitions(
 def _evaluations(
     context: dg.AssetExecutionContext,
     table: Table,
-    verdict: Verdict,
+    verdict: "Verdict",
     blocked: set[date],
     waiting: Mapping[date, str],
 ) -> list[dg.AssetCheckEvaluation]:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 TYPE = re.compile(r"[A-Z][A-Z ]*(\(\d+(,\s*\d+)?\))?(\[\])?")
+READ = re.compile(r"(?:from|join)\s+([a-z][a-z0-9_]*\.[a-z][a-z0-9_]*)")
 Severity = Literal["critical", "warning"]
 
 
@@ -136,6 +137,16 @@ class TableContract(_Strict):
     @property
     def table_name(self) -> str:
         return self.table.split(".")[1]
+
+    @cached_property
+    def audited_against(self) -> frozenset[str]:
+        """The other tables that the ``rows`` audits read, as ``schema.table``."""
+        read = {
+            name
+            for expectation in self.expectations
+            for name in READ.findall(expectation.query)
+        }
+        return frozenset(read - {self.table})
 
     @cached_property
     def types(self) -> dict[str, str]:

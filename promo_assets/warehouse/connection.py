@@ -22,6 +22,10 @@ class WarehouseError(RuntimeError):
     """The warehouse file can't be used; the message says why and what to do."""
 
 
+class UnreadableError(WarehouseError):
+    """The file is there but is no database that this version can read; waiting won't help."""
+
+
 class Warehouse(DuckDBResource):
     """One DuckDB file. Every connection of a process uses `config`, as DuckDB demands."""
 
@@ -72,12 +76,12 @@ class Warehouse(DuckDBResource):
                 return connection
             except duckdb.IOException as error:
                 if "lock" not in str(error):
-                    raise WarehouseError(_unreadable(path, error)) from error
+                    raise UnreadableError(_unreadable(path, error)) from error
                 if wait is None:
                     raise WarehouseError(_locked(path, error)) from error
                 time.sleep(wait)
             except duckdb.Error as error:
-                raise WarehouseError(_unreadable(path, error)) from error
+                raise UnreadableError(_unreadable(path, error)) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 

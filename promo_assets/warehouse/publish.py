@@ -119,6 +119,7 @@ def stage(
     its slice.
     """
     contract = target.contract
+    ensure_table(connection, contract)  # A model and its audits may read the table itself.
     columns = ", ".join(f'"{name}" {type_}' for name, type_ in contract.types.items())
     if isinstance(rows, pl.DataFrame):
         connection.register("produced", rows.to_arrow())
@@ -156,7 +157,6 @@ def publish(
     contract = target.contract
     connection.execute("begin")
     try:
-        ensure_table(connection, contract)
         where, parameters = _scope(target, held_back)
         connection.execute(f"delete from {contract.table} where {where}", parameters)
         connection.execute(
