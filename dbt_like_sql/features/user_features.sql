@@ -63,7 +63,10 @@ changes as (
         gap_count,
         gap_sum_days,
         gap_sumsq_days,
+        gap_capped_sum_days,
         gaps_within_7d,
+        gaps_within_14d,
+        gaps_within_21d,
         gaps_within_28d,
         offer_days,
         offer_days_answered,
@@ -111,7 +114,10 @@ changes as (
         0 as gap_count,
         0 as gap_sum_days,
         0 as gap_sumsq_days,
+        0 as gap_capped_sum_days,
         0 as gaps_within_7d,
+        0 as gaps_within_14d,
+        0 as gaps_within_21d,
         0 as gaps_within_28d,
         0 as offer_days,
         0 as offer_days_answered,
@@ -200,8 +206,16 @@ counted as (
         sum(gap_sum_days + coalesce(gap_days, 0)) over so_far as gap_sum_days,
         sum(gap_sumsq_days + coalesce(gap_days * gap_days, 0)) over so_far
             as gap_sumsq_days,
+        sum(
+            gap_capped_sum_days
+            + case when gap_days > 7 then 7 else coalesce(gap_days, 0) end
+        ) over so_far as gap_capped_sum_days,
         sum(gaps_within_7d + case when gap_days <= 7 then 1 else 0 end) over so_far
             as gaps_within_7d,
+        sum(gaps_within_14d + case when gap_days <= 14 then 1 else 0 end) over so_far
+            as gaps_within_14d,
+        sum(gaps_within_21d + case when gap_days <= 21 then 1 else 0 end) over so_far
+            as gaps_within_21d,
         sum(gaps_within_28d + case when gap_days <= 28 then 1 else 0 end) over so_far
             as gaps_within_28d,
         sum(offer_days + case when is_tile and offer_date is not null then 1 else 0 end)
@@ -217,7 +231,15 @@ counted as (
 ),
 
 daily as (
-    select calendar.day as as_of_date, counted.*
+    select
+        counted.*,
+        calendar.day as as_of_date,
+        date_diff('day', counted.last_order_date, calendar.day) as recency_days,
+        -- Days on which there was an order in the seven days up to it.
+        counted.gap_capped_sum_days + case
+            when counted.last_order_date is null then 0
+            else least(date_diff('day', counted.last_order_date, calendar.day) + 1, 7)
+        end as covered_days
     from counted
     inner join calendar
         on calendar.day >= counted.changed_on and calendar.day < counted.changed_until
@@ -242,7 +264,8 @@ snapshots as (
         offers_sent_life as offers_sent,
         offers_viewed_life as offers_viewed,
         offers_redeemed_life as offers_redeemed,
-        redemption_cost_life as redemption_cost
+        redemption_cost_life as redemption_cost,
+        covered_days_life as covered_days
     from own
     union all
     select
@@ -263,7 +286,8 @@ snapshots as (
         offers_sent,
         offers_viewed,
         offers_redeemed,
-        redemption_cost
+        redemption_cost,
+        covered_days
     from daily
 ),
 
@@ -340,7 +364,7 @@ differences as (
             as redemption_cost_28d,
         daily.redemption_cost - coalesce(day_90.redemption_cost, 0)
             as redemption_cost_90d,
-        date_diff('day', daily.last_order_date, daily.as_of_date) as recency_days,
+        daily.covered_days - coalesce(day_90.covered_days, 0) as covered_days_90d,
         date_diff('day', daily.last_active_date, daily.as_of_date) as days_since_active,
         date_diff('day', daily.first_event_date, daily.as_of_date) as tenure_days
     from daily
@@ -455,10 +479,14 @@ select
     cast(gap_count as integer) as gap_count,
     cast(gap_sum_days as integer) as gap_sum_days,
     cast(gap_sumsq_days as bigint) as gap_sumsq_days,
+    cast(gap_capped_sum_days as integer) as gap_capped_sum_days,
     cast(gaps_within_7d as integer) as gaps_within_7d,
+    cast(gaps_within_14d as integer) as gaps_within_14d,
+    cast(gaps_within_21d as integer) as gaps_within_21d,
     cast(gaps_within_28d as integer) as gaps_within_28d,
     cast(offer_days as integer) as offer_days,
     cast(offer_days_answered as integer) as offer_days_answered,
+    cast(covered_days as integer) as covered_days_life,
     first_event_date,
     first_order_date,
     last_order_date,
@@ -497,6 +525,25 @@ select
         cast(gap_count * gap_sumsq_days - gap_sum_days * gap_sum_days as double)
         / nullif(cast(gap_count * (gap_count - 1) as double), 0)
     ) as gap_sd_days,
+    cast(
+        case
+            when recency_days < 7 then gaps_within_7d
+            when recency_days < 14 then gaps_within_14d - gaps_within_7d
+            when recency_days < 21 then gaps_within_21d - gaps_within_14d
+            when recency_days < 28 then gaps_within_28d - gaps_within_21d
+        end + 0.7 as double
+    ) / nullif(cast(
+        case
+            when recency_days < 7 then gap_count
+            when recency_days < 14 then gap_count - gaps_within_7d
+            when recency_days < 21 then gap_count - gaps_within_14d
+            when recency_days < 28 then gap_count - gaps_within_21d
+        end + 1 as double
+    ), 0) as return_hazard_7d,
+    cast(covered_days_90d as double)
+        / nullif(cast(least(90, tenure_days + 1) as double), 0) as order_cover_90d,
+    cast(covered_days as double) / nullif(cast(tenure_days + 1 as double), 0)
+        as order_cover_life,
     cast(recency_days * gap_count as double) / nullif(cast(gap_sum_days as double), 0)
         as recency_over_gap,
     cast(offer_days_answered as double) / nullif(cast(offer_days as double), 0)

@@ -217,6 +217,7 @@ def test_gaps_and_rates_equal_those_of_the_order_days(year: Shop) -> None:
         assert row["gap_sum_days"] == sum(gaps)
         assert row["gap_sumsq_days"] == sum(gap * gap for gap in gaps)
         assert row["gaps_within_7d"] == sum(gap <= 7 for gap in gaps)
+        assert row["gap_capped_sum_days"] == sum(min(gap, 7) for gap in gaps)
         assert row["gap_mean_days"] == (sum(gaps) / len(gaps) if gaps else None)
         assert row["gap_sd_days"] == (pytest.approx(deviation(gaps)) if len(gaps) > 1 else None)
         assert row["repurchase_rate"] == (
@@ -224,6 +225,40 @@ def test_gaps_and_rates_equal_those_of_the_order_days(year: Shop) -> None:
         )
         assert (row["offer_days"], row["offer_days_answered"]) == (offers, answered)
         assert row["response_rate"] == (answered / offers if offers else None)
+
+
+def test_order_cover_is_the_share_of_days_with_an_order_in_the_week_up_to_them(
+    year: Shop,
+) -> None:
+    events = year.frame("core.events")
+    for row in year.frame("features.user_features").to_dicts()[::11]:
+        bought = order_days(events.filter(pl.col("user_id") == row["user_id"]))
+        today = row["as_of_date"]
+        covered = [
+            day
+            for day in (today - timedelta(days=age) for age in range(row["tenure_days"] + 1))
+            if any(0 <= (day - order).days < 7 for order in bought)
+        ]
+        lately = [day for day in covered if (today - day).days < 90]
+
+        assert row["covered_days_life"] == len(covered)
+        assert row["order_cover_life"] == len(covered) / (row["tenure_days"] + 1)
+        assert row["order_cover_90d"] == len(lately) / min(90, row["tenure_days"] + 1)
+
+
+def test_the_return_hazard_counts_gaps_in_steps_of_a_week(shop: Shop) -> None:
+    shop.deliver([shop.event("purchase", "u", day) for day in (0, 5, 15, 27, 60)])
+    shop.run(FIRST, on(90), FEATURES)
+
+    hazards = [
+        shop.one("features.user_features", "u", on(offset))["return_hazard_7d"]
+        for offset in (60, 67, 74, 87, 88)
+    ]
+
+    gaps = 4
+    assert hazards == pytest.approx(
+        [1.7 / (gaps + 1), 2.7 / (gaps - 1 + 1), 0.7 / (1 + 1), 0.7 / (1 + 1), None]
+    )
 
 
 def order_days(history: pl.DataFrame) -> list[date]:
