@@ -22,7 +22,7 @@ from promo_assets.propensity.model import PropensityModel
 
 RFM = (
     "recency_days",
-    "inactive_days",
+    "days_since_active",
     "tenure_days",
     "orders_7d",
     "orders_28d",
