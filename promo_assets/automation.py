@@ -22,9 +22,9 @@ TRAINING = dg.AssetSelection.assets(
 )
 STRATEGIES = dg.AssetSelection.assets("strategy/segment_strategy", "strategy/assignments")
 DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS)
-REPORT = dg.AssetSelection.assets("report/daily_report")
+REPORT = dg.AssetSelection.assets("report/daily_report", "strategy/export")
 DECISIONS = (
-    dg.AssetSelection.groups("propensity", "segments", "strategy") - TRAINING - STRATEGIES
+    dg.AssetSelection.groups("propensity", "segments", "strategy") - TRAINING - STRATEGIES - REPORT
 )
 DEADLINE = "0 8 * * *"
 """Every morning at 08:00 UTC yesterday's tables must be there."""
@@ -69,7 +69,7 @@ def jobs() -> Sequence[Any]:
         dg.define_asset_job(
             "segment_strategies", STRATEGIES, description="Strategies and assignments."
         ),
-        dg.define_asset_job("daily_reports", REPORT, description="The merchandiser's page."),
+        dg.define_asset_job("daily_reports", REPORT, description="The daily page and the export."),
     ]
 
 

@@ -36,6 +36,11 @@ class Settings(BaseSettings):
     budget: Decimal = Field(default=Decimal(100), ge=0, description="Promotion budget of a day.")
     margin_rate: float = Field(default=0.25, gt=0, le=1, description="Margin per unit of spend.")
     holdout_share: float = Field(default=0.1, ge=0, lt=1, description="Users who get no offer.")
+    experiment: str = Field(
+        default="holdout-1",
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Names the holdout; the same users stay held out under the same name.",
+    )
     horizon_days: int = Field(default=7, ge=1, le=28, description="Propensity: days ahead.")
     train_every_weeks: int = Field(default=1, ge=1, description="Weeks between trainings.")
     timezone: str = Field(default="UTC", description="Of naive times in a files source.")

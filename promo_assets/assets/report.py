@@ -1,10 +1,11 @@
-"""Group ``report``: the merchandiser's daily page, one HTML file a day."""
+"""What leaves the platform: the merchandiser's daily page and the export, files a day."""
 
 from datetime import date
 
 import dagster as dg
 
-from promo_assets.partitions import Partitions, Window
+from promo_assets.assets.strategy import export_day
+from promo_assets.partitions import DAY, Partitions, Window
 from promo_assets.report.data import read_days
 from promo_assets.report.page import totals, write
 from promo_assets.settings import Settings
@@ -22,11 +23,9 @@ def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefiniti
         "strategy/offer_effects",
         "strategy/budget_prices",
     )
+    by_segment_mapping = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=DAY)
     by_segment = dg.AssetDep(
-        dg.AssetKey(["strategy", "segment_strategy"]),
-        partition_mapping=dg.MultiToSingleDimensionPartitionMapping(
-            partition_dimension_name="date"
-        ),
+        dg.AssetKey(["strategy", "segment_strategy"]), partition_mapping=by_segment_mapping
     )
 
     @dg.asset(
@@ -59,7 +58,35 @@ def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefiniti
                 )
         return dg.MaterializeResult()
 
-    return [daily_report]
+    @dg.asset(
+        key=["strategy", "export"],
+        group_name="strategy",
+        description="The day's assignments and strategies as Parquet and CSV under exports/DAY.",
+        deps=[
+            dg.AssetDep(dg.AssetKey(["strategy", name]), partition_mapping=by_segment_mapping)
+            for name in ("assignments", "segment_strategy")
+        ],
+        partitions_def=partitions.days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        kinds={"csv", "parquet"},
+        owners=["team:merchandising"],
+        code_version="1",
+        pool="duckdb",
+        automation_condition=following(),
+    )
+    def export(
+        context: dg.AssetExecutionContext, warehouse: Warehouse
+    ) -> dg.MaterializeResult[None]:
+        with warehouse.get_connection() as connection:
+            for key in context.partition_keys:
+                files = export_day(connection, date.fromisoformat(key), settings)
+                context.add_asset_metadata(
+                    {"files": dg.MetadataValue.json([str(path) for path in files])},
+                    partition_key=key,
+                )
+        return dg.MaterializeResult()
+
+    return [daily_report, export]
 
 
 def preview(strategies: list) -> str:  # type: ignore[type-arg]

@@ -30,6 +30,7 @@ from promo_assets.warehouse.publish import (
     missing_inputs,
     prepare,
     publish,
+    published_days,
     stage,
 )
 
@@ -70,7 +71,9 @@ class Table:
 
     ``inputs`` maps each day-partitioned upstream table to its lookback in days; naming the table
     itself means that it carries its previous day forward. ``whole`` are upstream tables without
-    partitions. ``weekly`` are upstream tables by week. ``grid`` is how it is partitioned.
+    partitions. ``weekly`` are upstream tables by week, with the first and last week read relative
+    to the own; ``segmented`` are upstream tables by day and segment, read for the own segment.
+    ``grid`` is how the table itself is partitioned.
     """
 
     contract: TableContract
@@ -81,6 +84,7 @@ class Table:
     inputs: Mapping[str, int] = field(default_factory=dict)
     whole: tuple[str, ...] = ()
     weekly: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    segmented: tuple[str, ...] = ()
     kinds: frozenset[str] = frozenset({"duckdb", "table"})
     lineage: Callable[[], Mapping[str, Sequence[tuple[str, str]]]] | None = None
     automation: dg.AutomationCondition[Any] | None = None
@@ -89,7 +93,7 @@ class Table:
 
     def with_audit_inputs(self, whole: Collection[str]) -> "Table":
         """The table with what only its audits read as inputs too, so that it is there by then."""
-        known = {*self.inputs, *self.whole, *self.weekly}
+        known = {*self.inputs, *self.whole, *self.weekly, *self.segmented}
         more = sorted(self.contract.audited_against - known)
         return replace(
             self,
@@ -175,7 +179,7 @@ def write(
     notes: dict[str, Any] = {}
     with warehouse.get_connection() as connection:
         prepare(connection)
-        waiting = _waiting(connection, table, window, settings.start)
+        waiting = _waiting(connection, table, window, parts, settings.start)
         window = _reduced(table, window, waiting)
         weeks = tuple(week for week in weeks if window and week in window.days)
         target = Slice(contract, window, parts)
@@ -241,7 +245,7 @@ def _grid(table: Table, partitions: Partitions) -> dg.PartitionsDefinition[Any] 
 
 def _dependencies(table: Table) -> list[dg.AssetDep]:
     """The upstream assets with the partitions that are read of each."""
-    deps = [dg.AssetDep(asset_key(name)) for name in table.whole]
+    deps = [dg.AssetDep(asset_key(name)) for name in (*table.whole, *table.segmented)]
     for name, lookback in table.inputs.items():
         itself = name == table.contract.table
         mapping: dg.PartitionMapping | None = None
@@ -306,7 +310,11 @@ def _asked(
 
 
 def _waiting(
-    connection: duckdb.DuckDBPyConnection, table: Table, window: Window | None, first: date
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    window: Window | None,
+    parts: tuple[str, ...],
+    first: date,
 ) -> dict[date, str]:
     if table.grid == "whole":
         return {}
@@ -319,6 +327,11 @@ def _waiting(
         own=table.contract.table,
         first_day=first,
     )
+    for name in table.segmented:
+        for part in parts:
+            published = published_days(connection, name, window.start, window.end, part)
+            for day in set(window.days) - published:
+                waiting.setdefault(day, f"{name} of {day} {part} is not published")
     if table.grid == "week":
         # A week is made of all of its days or not at all.
         weeks = {week_of(day): reason for day, reason in waiting.items()}

@@ -174,13 +174,13 @@ def publish(
 
 
 def published_days(
-    connection: duckdb.DuckDBPyConnection, table: str, start: date, end: date
+    connection: duckdb.DuckDBPyConnection, table: str, start: date, end: date, part: str = ""
 ) -> frozenset[date]:
-    """The days of ``[start, end)`` on which every recorded part of ``table`` is published."""
+    """The days of ``[start, end)`` on which ``table`` (or its ``part``) is published."""
     rows = connection.execute(
-        "select distinct day from audit.publications"
-        " where table_name = $table and day >= $start and day < $end",
-        {"table": table, "start": start, "end": end},
+        "select day from audit.publications"
+        " where table_name = $table and part = $part and day >= $start and day < $end",
+        {"table": table, "part": part, "start": start, "end": end},
     ).fetchall()
     return frozenset(row[0] for row in rows)
 
