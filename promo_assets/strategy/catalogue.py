@@ -1,0 +1,350 @@
+"""The offer catalogue: what may be offered, to whom, and what is known or assumed about it.
+
+Here: the file's model and its error messages. Not here: who is eligible (``rules.py``) and what
+an offer is worth (``effects.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+Kind = Literal[
+    "percent_off",
+    "amount_off",
+    "threshold_amount_off",
+    "bogo",
+    "free_shipping",
+    "points",
+    "informational",
+]
+VALUELESS = ("free_shipping", "informational")
+PERCENT = ("percent_off", "bogo")
+CAPPED = ("percent_off", "bogo", "free_shipping")
+"""Kinds whose cost grows with the basket, so that ``max_discount`` means something."""
+
+Money = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=2, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+Names = tuple[Text, ...]
+Location = tuple[int | str, ...]
+
+MONEY = pl.Decimal(18, 2)
+
+
+class CatalogueError(ValueError):
+    """The catalogue is wrong: for each problem its file, line, offer and field, and what to do."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FrequencyCap(_Strict):
+    """At most ``times`` sends of any offer to a user in ``days`` days."""
+
+    times: int = Field(ge=1)
+    days: Literal[1, 7, 28, 90] = Field(description="A window of features.user_features.")
+
+
+class Eligible(_Strict):
+    """Who may get the offer; an empty list or a missing bound allows everyone."""
+
+    segments: Names = ()
+    categories: Names = Field(default=(), description="Item categories that the offer covers.")
+    lifecycle: Names = ()
+    min_orders: int | None = Field(default=None, ge=0, description="Orders so far, at least.")
+    max_orders: int | None = Field(default=None, ge=0, description="Orders so far, at most.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Eligible:
+        if None not in (self.min_orders, self.max_orders) and self.min_orders > self.max_orders:  # type: ignore[operator]
+            raise _conflict(
+                "min_orders", f"{self.min_orders} is above max_orders {self.max_orders}"
+            )
+        return self
+
+
+class Offer(_Strict):
+    """One offer. ``stock``, ``budget``, ``exclusive_group`` and ``priority`` are carried along;
+    the allocation does not bind on them yet.
+
+    ``value`` is a percentage (``percent_off``, ``bogo``: off the second item), money
+    (``amount_off``, ``threshold_amount_off``) or points. The three ``expected_…`` and ``prior_``
+    fields are assumptions that count until there are trials: the share of users sent the offer
+    who redeem it, what one of them costs, and the relative change of a user's spend.
+    """
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
+    name: Text
+    kind: Kind
+    value: Money = Decimal(0)
+    min_spend: Money | None = None
+    max_discount: Money | None = None
+    valid_days: int | None = Field(default=None, ge=1)
+    valid_from: date | None = Field(default=None, description="First day it may take effect.")
+    valid_until: date | None = Field(default=None, description="Last day it may take effect.")
+    send_cost: Money = Decimal(0)
+    channels: Names = ()
+    eligible: Eligible = Eligible()
+    exclusive_group: Text | None = None
+    priority: int = 0
+    stock: int | None = Field(default=None, ge=0)
+    budget: Money | None = None
+    frequency_cap: FrequencyCap | None = None
+    expected_redemption_rate: float | None = Field(default=None, ge=0, le=1)
+    expected_cost_per_redemption: Money | None = None
+    prior_lift: float | None = Field(default=None, ge=-1, le=10, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Offer:
+        for field, problem in _conflicts(self):
+            raise _conflict(field, problem)
+        return self
+
+    @property
+    def face_cost(self) -> Decimal | None:
+        """The most that a redemption costs, where the terms say so."""
+        if self.kind == "informational":
+            return Decimal(0)
+        return self.max_discount if self.kind in CAPPED or self.kind == "points" else self.value
+
+
+class Catalogue(_Strict):
+    """The offers, in the file's order; its position is the offer's column in a value matrix."""
+
+    offers: tuple[Offer, ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(offer.id for offer in self.offers)
+
+    def frame(self) -> pl.DataFrame:
+        """One row an offer, as stored in core.offers."""
+        return catalogue_frame(self)
+
+
+def _conflicts(offer: Offer) -> Iterator[tuple[str, str]]:
+    """The fields that contradict each other, each with what is wrong and what is expected."""
+    kind, value = offer.kind, offer.value
+    if kind in VALUELESS and value:
+        yield "value", f"{value} found, but {kind} has no value: remove it"
+    if kind not in VALUELESS and not value:
+        yield "value", f"{kind} needs a value above 0"
+    if kind in PERCENT and value > 100:
+        yield "value", f"{value} found, expected a percentage above 0 and at most 100"
+    if kind == "points" and value != value.to_integral_value():
+        yield "value", f"{value} found, expected a whole number of points"
+    if kind == "threshold_amount_off" and (offer.min_spend is None or offer.min_spend <= value):
+        yield "min_spend", f"{offer.min_spend} found, expected more than the value {value}"
+    if offer.max_discount is not None and kind not in CAPPED:
+        yield "max_discount", f"{kind} takes none (only {', '.join(CAPPED)} do): remove it"
+    if offer.valid_from and offer.valid_until and offer.valid_from > offer.valid_until:
+        yield "valid_until", f"{offer.valid_until} is before valid_from {offer.valid_from}"
+    if offer.prior_lift is not None and kind != "informational":
+        for field in ("expected_redemption_rate", "expected_cost_per_redemption"):
+            if getattr(offer, field) is None:
+                yield field, "missing: a prior_lift is weighed against a cost, so say what it costs"
+
+
+def _conflict(field: str, problem: str) -> PydanticCustomError:
+    return PydanticCustomError("conflict", "{problem}", {"field": field, "problem": problem})
+
+
+def load_catalogue(path: Path, segments: Collection[str] | None = None) -> Catalogue:
+    """Read and check the catalogue file; with ``segments``, their names are checked too.
+
+    Raises `CatalogueError` with one line a problem.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except OSError as error:
+        raise CatalogueError(
+            f"{path}: {error.strerror}; set PROMO_OFFERS to a catalogue file"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise CatalogueError(f"{path}: not valid YAML: {error}") from error
+    if not (isinstance(raw, dict) and isinstance(raw.get("offers"), list) and raw["offers"]):
+        raise CatalogueError(
+            f"{path}:1: expected a list of offers under 'offers:', found {_short(raw)}"
+        )
+    lines = dict(_lines(node, ()))
+    problems = list(_repeated_keys(node))
+    try:
+        catalogue = Catalogue.model_validate(raw)
+    except ValidationError as error:
+        problems += [_explain(item, raw, lines) for item in error.errors()]
+    else:
+        problems += _repeated_ids(catalogue, lines)
+        problems += _unknown_segments(catalogue, segments, lines)
+    if problems:
+        raise CatalogueError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(problems)))
+    return catalogue
+
+
+def catalogue_frame(catalogue: Catalogue) -> pl.DataFrame:
+    """One row an offer. Lists are joined with commas, so that any warehouse can hold them."""
+    rows = [
+        {
+            "offer_id": offer.id,
+            **offer.model_dump(exclude={"id", "eligible", "frequency_cap", "channels"}),
+            "channels": ", ".join(offer.channels),
+            **{
+                f"eligible_{name}": ", ".join(getattr(offer.eligible, name))
+                for name in ("segments", "categories", "lifecycle")
+            },
+            "min_orders": offer.eligible.min_orders,
+            "max_orders": offer.eligible.max_orders,
+            "cap_times": offer.frequency_cap.times if offer.frequency_cap else None,
+            "cap_days": offer.frequency_cap.days if offer.frequency_cap else None,
+        }
+        for offer in catalogue.offers
+    ]
+    return pl.DataFrame(rows, schema=FRAME_SCHEMA)
+
+
+FRAME_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "offer_id": pl.String,
+    "name": pl.String,
+    "kind": pl.String,
+    "value": MONEY,
+    "min_spend": MONEY,
+    "max_discount": MONEY,
+    "valid_days": pl.Int64,
+    "valid_from": pl.Date,
+    "valid_until": pl.Date,
+    "send_cost": MONEY,
+    "channels": pl.String,
+    "eligible_segments": pl.String,
+    "eligible_categories": pl.String,
+    "eligible_lifecycle": pl.String,
+    "min_orders": pl.Int64,
+    "max_orders": pl.Int64,
+    "cap_times": pl.Int64,
+    "cap_days": pl.Int64,
+    "exclusive_group": pl.String,
+    "priority": pl.Int64,
+    "stock": pl.Int64,
+    "budget": MONEY,
+    "expected_redemption_rate": pl.Float64,
+    "expected_cost_per_redemption": MONEY,
+    "prior_lift": pl.Float64,
+}
+
+
+def _lines(node: yaml.Node | None, at: Location) -> Iterator[tuple[Location, int]]:
+    """The line of every value, by its path from the root; of a key's value, the key's line."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            place = (*at, key.value)
+            yield from _lines(value, place)
+            yield place, key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*at, index), value.start_mark.line + 1
+            yield from _lines(value, (*at, index))
+
+
+def _line(lines: Mapping[Location, int], at: Location) -> int:
+    """The line of the nearest place in the file that holds ``at``."""
+    while at and at not in lines:
+        at = at[:-1]
+    return lines.get(at, 1)
+
+
+def _repeated_keys(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
+    # YAML itself keeps the last of two equal keys and says nothing.
+    if isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in first:
+                yield line, f"{key.value}: repeated, first on line {first[key.value]}; keep one"
+            first.setdefault(str(key.value), line)
+            yield from _repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _repeated_keys(value)
+
+
+def _repeated_ids(catalogue: Catalogue, lines: Mapping[Location, int]) -> Iterator[tuple[int, str]]:
+    first: dict[str, int] = {}
+    for index, offer in enumerate(catalogue.offers):
+        line = _line(lines, ("offers", index, "id"))
+        if offer.id in first:
+            yield line, f"offer {offer.id!r}: id: repeated, first on line {first[offer.id]}"
+        first.setdefault(offer.id, line)
+
+
+def _unknown_segments(
+    catalogue: Catalogue, known: Collection[str] | None, lines: Mapping[Location, int]
+) -> Iterator[tuple[int, str]]:
+    for index, offer in enumerate(catalogue.offers):
+        for name in offer.eligible.segments:
+            if known is not None and name not in known:
+                line = _line(lines, ("offers", index, "eligible", "segments"))
+                hint = _nearest(name, known)
+                yield line, f"offer {offer.id!r}: eligible.segments: {name!r} found; {hint}"
+
+
+def _explain(
+    error: ErrorDetails, raw: Mapping[str, Any], lines: Mapping[Location, int]
+) -> tuple[int, str]:
+    """One problem as (line, text): offer, field, what was found, what was expected."""
+    at: Location = tuple(error["loc"])
+    context = error.get("ctx", {})
+    if error["type"] == "conflict":
+        at, text = (*at, context["field"]), str(context["problem"])
+    elif error["type"] == "extra_forbidden":
+        text = f"unknown key; {_nearest(str(at[-1]), _keys(at))}"
+    elif error["type"] == "missing":
+        text = "missing; it is required"
+    elif error["type"] == "literal_error":
+        text = f"{_short(error['input'])} found; {_nearest(str(error['input']), _options(at))}"
+    else:
+        text = f"{_short(error['input'])} found: {error['msg'][0].lower()}{error['msg'][1:]}"
+    return _line(lines, at), f"{_place(at, raw)}: {text}"
+
+
+def _place(at: Location, raw: Mapping[str, Any]) -> str:
+    if len(at) < 2 or not isinstance(at[1], int):
+        return ".".join(map(str, at))
+    offer = raw["offers"][at[1]]
+    name = offer.get("id") if isinstance(offer, dict) else None
+    label = f"offer {name!r}" if name is not None else f"offer number {at[1] + 1}"
+    return ": ".join(filter(None, (label, ".".join(map(str, at[2:])))))
+
+
+def _keys(at: Location) -> Collection[str]:
+    """The keys that are allowed beside the one at ``at``."""
+    if len(at) == 1:
+        return Catalogue.model_fields
+    nested: dict[str, type[BaseModel]] = {"eligible": Eligible, "frequency_cap": FrequencyCap}
+    return nested.get(str(at[-2]), Offer).model_fields
+
+
+def _options(at: Location) -> Collection[str]:
+    model: type[BaseModel] = FrequencyCap if at[-1] == "days" else Offer
+    annotation = model.model_fields[str(at[-1])].annotation
+    return [str(option) for option in getattr(annotation, "__args__", ())]
+
+
+def _nearest(found: str, expected: Collection[str]) -> str:
+    near = get_close_matches(found, expected, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}expected one of {', '.join(expected)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

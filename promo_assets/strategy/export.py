@@ -1,0 +1,53 @@
+"""The day's decisions as files: Parquet for machines, CSV for people and their spreadsheets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+"""A spreadsheet may run a cell that starts so (OWASP, CSV injection; full-width forms too)."""
+
+
+def write_export(
+    assignments: pl.DataFrame, strategy: pl.DataFrame, folder: Path, day: date
+) -> list[Path]:
+    """Write ``assignments`` and ``strategy`` of a day to ``folder/DAY``, replacing earlier files.
+
+    Returns the four paths. Each file appears whole or not at all. Parquet keeps values exactly.
+    In CSV, text that a spreadsheet could run as a formula gets a leading apostrophe; numbers
+    stay numbers; null is an empty cell. CSV starts with a byte order mark, without which Excel
+    reads UTF-8 names as its local code page; Python reads it as ``utf-8-sig``.
+    """
+    target = folder / day.isoformat()
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, frame in (("assignments", assignments), ("strategy", strategy)):
+        written += [
+            _replace(target / f"{name}.parquet", frame.write_parquet),
+            _replace(target / f"{name}.csv", partial(_write_csv, frame)),
+        ]
+    return written
+
+
+def _write_csv(frame: pl.DataFrame, path: Path) -> None:
+    text = pl.col(pl.String)
+    risky = text.str.slice(0, 1).is_in(FORMULA_STARTS)
+    safe = frame.with_columns(pl.when(risky).then(pl.lit("'") + text).otherwise(text).name.keep())
+    safe.write_csv(path, include_bom=True, quote_style="non_numeric")
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write beside ``path`` and rename: a reader sees the old file or the new one, never half."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
