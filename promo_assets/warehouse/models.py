@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from graphlib import CycleError, TopologicalSorter
+from itertools import zip_longest
 from pathlib import Path
 
 from sqlglot import exp
@@ -192,6 +193,36 @@ def line_of(node: exp.Expr, text: str) -> int:
     return 1
 
 
+def branches(tree: exp.Expr) -> Iterator[exp.Select]:
+    """The selects that give a query's rows: itself, or every operand of a union."""
+    if isinstance(tree, exp.SetOperation):
+        yield from branches(tree.left)
+        yield from branches(tree.right)
+    elif isinstance(tree, exp.Subquery):
+        yield from branches(tree.unnest())
+    elif isinstance(tree, exp.Select):
+        yield tree
+
+
+def is_recursive(cte: exp.CTE) -> bool:
+    """Whether a CTE may read itself."""
+    return isinstance(cte.parent, exp.With) and bool(cte.parent.recursive)
+
+
+def cte_of(table: exp.Table) -> exp.CTE | None:
+    """The CTE that an unqualified name means: the nearest around it that is written before it."""
+    inside: list[exp.Expr] = [table]
+    while (around := inside[-1].parent) is not None:
+        for cte in around.ctes if isinstance(around, exp.Query) else ():
+            within = any(node is cte for node in inside)
+            if within and not is_recursive(cte):
+                break
+            if cte.alias.lower() == table.name.lower():
+                return cte
+        inside.append(around)
+    return None
+
+
 def _header(path: Path, text: str) -> tuple[dict[str, tuple[int, str]], int]:
     """Header values with their lines, and the first line after the header."""
     header: dict[str, tuple[int, str]] = {}
@@ -312,8 +343,7 @@ def _one_statement(source: _Source, body: str, first_line: int) -> _Source:
 
 def _parameters(source: _Source) -> Iterator[tuple[str, int, int]]:
     """Bound parameters: name, first and last offset."""
-    following: list[Token | None] = [*source.tokens[1:], None]
-    for token, after in zip(source.tokens, following, strict=True):
+    for token, after in zip_longest(source.tokens, source.tokens[1:]):
         if source.raw(token) == "$" and after is not None and after.start == token.end + 1:
             yield source.raw(after), token.start, after.end
         elif source.raw(token) in ("?", "$"):
@@ -372,7 +402,7 @@ def _parse(source: _Source) -> exp.Query:
 
 def _columns(source: _Source, tree: exp.Query) -> tuple[str, ...]:
     """Output names in order; every branch of a union must name its columns."""
-    for branch in _branches(tree):
+    for branch in branches(tree):
         for column in branch.selects:
             if column.is_star or isinstance(column, exp.Columns):
                 raise source.error_at(
@@ -398,16 +428,6 @@ def _columns(source: _Source, tree: exp.Query) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def _branches(tree: exp.Expr) -> Iterator[exp.Select]:
-    if isinstance(tree, exp.SetOperation):
-        yield from _branches(tree.left)
-        yield from _branches(tree.right)
-    elif isinstance(tree, exp.Subquery):
-        yield from _branches(tree.unnest())
-    elif isinstance(tree, exp.Select):
-        yield tree
-
-
 def _reads(source: _Source, tree: exp.Query) -> dict[str, int]:
     """The tables that are read, each with the offset of its first mention."""
     reads: dict[str, int] = {}
@@ -418,7 +438,7 @@ def _reads(source: _Source, tree: exp.Query) -> dict[str, int]:
                 f"table function {table.this.sql('duckdb')}; expected a table: models read no "
                 "files and make no rows; bring the data in as a source or a table",
             )
-        if table.catalog or (not table.db and not _is_cte(table)):
+        if table.catalog or (not table.db and cte_of(table) is None):
             raise source.error_at(
                 table,
                 f"table {table.sql('duckdb', comments=False)!r}; expected schema.table or the "
@@ -428,18 +448,6 @@ def _reads(source: _Source, tree: exp.Query) -> dict[str, int]:
             name = f"{table.db}.{table.name}".lower()
             reads[name] = min(table.this.meta["start"], reads.get(name, len(source.text)))
     return reads
-
-
-def _is_cte(table: exp.Table) -> bool:
-    """Whether an unqualified name is a CTE of the query or of one around it."""
-    around = table.parent
-    while around is not None:
-        if isinstance(around, exp.Query) and any(
-            cte.alias.lower() == table.name.lower() for cte in around.ctes
-        ):
-            return True
-        around = around.parent
-    return False
 
 
 def _version(source: _Source) -> str:
