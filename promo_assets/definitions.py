@@ -46,8 +46,8 @@ def build_tables(settings: Settings) -> list[Table]:
             f"expectations for unknown tables: {', '.join(sorted(surplus))}; write their models "
             f"in {MODELS}, or remove the files"
         )
-    whole = {table.contract.table for table in tables if table.grid == "whole"}
-    return [automation.automated(table.with_audit_inputs(whole)) for table in tables]
+    grids = {table.contract.table: table.grid for table in tables}
+    return [automation.automated(table.with_audit_inputs(grids)) for table in tables]
 
 
 def build_definitions(settings: Settings | None = None) -> dg.Definitions:

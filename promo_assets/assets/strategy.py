@@ -157,14 +157,19 @@ def export_day(
     connection: duckdb.DuckDBPyConnection, day: date, settings: Settings
 ) -> list[Path]:
     """Write a day's assignments and strategies under ``exports/<day>``; none if there are none."""
+    found = connection.execute(
+        "select count(*) from audit.publications"
+        " where table_name = 'strategy.assignments' and day = ? and row_count > 0",
+        [day],
+    ).fetchone()
+    if found == (0,):
+        return []
     frames = [
         connection.execute(
             f"select * from strategy.{table} where as_of_date = ? order by all", [day]
         ).pl()
         for table in ("assignments", "segment_strategy")
     ]
-    if frames[0].is_empty():
-        return []
     return list(write_export(frames[0], frames[1], settings.exports, day))
 
 

@@ -6,7 +6,7 @@ and the same behaviour when a day is bad. Not here: what any particular table ho
 No postponed annotations here: Dagster reads the type of ``context``.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -91,14 +91,17 @@ class Table:
     freshness: dg.FreshnessPolicy | None = None
 
 
-    def with_audit_inputs(self, whole: Collection[str]) -> "Table":
-        """The table with what only its audits read as inputs too, so that it is there by then."""
+    def with_audit_inputs(self, grids: Mapping[str, str]) -> "Table":
+        """The table with what only its audits read as inputs too, so that it is there by then.
+
+        ``grids`` maps every table to how it is partitioned.
+        """
         known = {*self.inputs, *self.whole, *self.weekly, *self.segmented}
-        more = sorted(self.contract.audited_against - known)
+        more = sorted((self.contract.audited_against & grids.keys()) - known)
         return replace(
             self,
-            inputs={**self.inputs, **{name: 0 for name in more if name not in whole}},
-            whole=(*self.whole, *(name for name in more if name in whole)),
+            inputs={**self.inputs, **{name: 0 for name in more if grids[name] == "day"}},
+            whole=(*self.whole, *(name for name in more if grids[name] == "whole")),
         )
 
 

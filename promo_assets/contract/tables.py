@@ -140,7 +140,8 @@ class TableContract(_Strict):
 
     @cached_property
     def audited_against(self) -> frozenset[str]:
-        """The other tables that the ``rows`` audits read, as ``schema.table``."""
+        """Every ``a.b`` after a "from" or "join" of the ``rows`` audits, itself left out: the
+        tables that they read, and perhaps a column after "distinct from"."""
         read = {
             name
             for expectation in self.expectations

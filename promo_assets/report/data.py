@@ -18,7 +18,7 @@ TREND_DAYS = 90
 
 QUERIES = {
     "volumes": """
-        select event_date as day, count(*) as users, sum(events) as events, sum(orders) as orders,
+        select event_date as day, count(*) as users, sum(actions) as events, sum(orders) as orders,
             cast(sum(spend) as double) as spend, sum(offers_sent) as sent,
             sum(offers_redeemed) as redeemed
         from features.user_daily
