@@ -218,10 +218,8 @@ def segment_strategy(
     money = pl.col(
         "expected_margin", "expected_margin_low", "expected_margin_high", "expected_cost"
     )
-    return (
-        pl.DataFrame(rows, schema=_ROW_SCHEMA)
-        .with_columns(money.round(2).cast(MONEY), holdout_share=pl.lit(share))
-        .select(STRATEGY_SCHEMA)
+    return pl.DataFrame(rows, schema=_ROW_SCHEMA).with_columns(
+        money.round(2).cast(MONEY), holdout_share=pl.lit(share)
     )
 
 
