@@ -385,7 +385,7 @@ def _parse(source: _Source) -> exp.Query:
         ) from None
     tree = statements[0] if statements else None
     if not isinstance(tree, exp.Select | exp.SetOperation):
-        kind = "nothing" if tree is None else f"a {type(tree).__name__.lower()} statement"
+        kind = "nothing" if tree is None else f"{type(tree).__name__.upper()} statement"
         first = source.tokens[0].start if source.tokens else len(source.text)
         raise source.error(
             first, f"{kind}; expected one plain select (with or without CTEs); write a select"
