@@ -175,5 +175,9 @@ select
     orders_90d,
     orders_life,
     spend_28d,
-    cast(expected_spend as decimal(18, 2)) as expected_spend_28d
+    -- By way of cents: engines round a double to a decimal differently.
+    cast(
+        cast(round(100 * expected_spend, 0) as bigint) * cast(0.01 as decimal(3, 2))
+        as decimal(18, 2)
+    ) as expected_spend_28d
 from followed

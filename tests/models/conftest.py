@@ -188,9 +188,10 @@ class Shop:
         ).fetchall()
 
     def frame(self, table: str, where: str = "true") -> pl.DataFrame:
-        return pl.from_arrow(  # type: ignore[return-value]
-            self.connection.execute(f"select * from {table} where {where} order by all").arrow()
-        )
+        return self.select(f"select * from {table} where {where} order by all")
+
+    def select(self, sql: str) -> pl.DataFrame:
+        return pl.DataFrame(self.connection.execute(sql).to_arrow_table())
 
     def one(self, table: str, user: str, day: date) -> dict[str, Any]:
         """The row of one user as of one day."""
