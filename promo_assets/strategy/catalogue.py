@@ -193,14 +193,14 @@ def load_catalogue(path: Path, segments: Collection[str] | None = None) -> Catal
 
 
 def catalogue_frame(catalogue: Catalogue) -> pl.DataFrame:
-    """One row an offer. Lists are joined with commas, so that any warehouse can hold them."""
+    """One row an offer. Lists are joined with commas, null where empty."""
     rows = [
         {
             "offer_id": offer.id,
             **offer.model_dump(exclude={"id", "eligible", "frequency_cap", "channels"}),
-            "channels": ", ".join(offer.channels),
+            "channels": ", ".join(offer.channels) or None,
             **{
-                f"eligible_{name}": ", ".join(getattr(offer.eligible, name))
+                f"eligible_{name}": ", ".join(getattr(offer.eligible, name)) or None
                 for name in ("segments", "categories", "lifecycle")
             },
             "min_orders": offer.eligible.min_orders,

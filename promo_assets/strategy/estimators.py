@@ -25,6 +25,8 @@ Without this cut a few untreated ones carry all the weight (the rule of Crump et
 MAX_LOGIT = 15.0
 CONCENTRATION = (4.0, 1000.0)
 """How alike segments may be taken to be: pseudo-users of the beta prior, least and most."""
+LEAST_COUNT = 0.05
+"""Of a beta's parameters: below it the mean lies outside the central 95 %."""
 
 
 class Estimate(NamedTuple):
@@ -201,9 +203,11 @@ def beta_prior(
         return 0.5, 0.5
     prior, size = (0.5, 1.0) if expected is None else (expected, weight)
     mean = (successes.sum() + prior * size) / (trials.sum() + size)
-    mean = float(np.clip(mean, 1e-4, 1 - 1e-4))
     concentration = _concentration(successes, trials, weight)
-    return mean * concentration, (1 - mean) * concentration
+    return (
+        max(float(mean) * concentration, LEAST_COUNT),
+        max(float(1 - mean) * concentration, LEAST_COUNT),
+    )
 
 
 def _concentration(successes: Vector, trials: Vector, fallback: float) -> float:

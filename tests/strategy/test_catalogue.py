@@ -40,6 +40,8 @@ def test_the_frame_keeps_money_as_decimals_and_one_row_an_offer() -> None:
     assert frame.schema["value"] == pl.Decimal(18, 2)
     assert frame["value"].to_list() == [Decimal("1.20"), Decimal("1.36"), Decimal("1.12")]
     assert frame["cap_days"].to_list() == [28, 28, 28]
+    assert frame["channels"].to_list() == ["mail"] * 3
+    assert frame["eligible_segments"].to_list() == [None] * 3
 
 
 @pytest.mark.parametrize(

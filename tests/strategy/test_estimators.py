@@ -161,11 +161,14 @@ def test_equal_rates_are_pooled_as_much_as_allowed_and_no_trials_leave_the_prior
     assert beta_prior(nothing, nothing, None, 20.0) == (0.5, 0.5)
 
 
-@given(st.integers(0, 50), st.integers(0, 50), st.none() | st.floats(0, 1))
-def test_a_beta_prior_is_always_proper(successes: int, failures: int, expected) -> None:
-    trials = np.array([float(successes + failures), 0.0])
-    alpha, beta = beta_prior(np.array([float(successes), 0.0]), trials, expected, 20.0)
-    assert alpha > 0
-    assert beta > 0
-    low, high = beta_interval(np.array([alpha]), np.array([beta]))
-    assert 0 <= low[0] <= high[0] <= 1
+COUNTS = st.sampled_from([0, 1, 7, 500, 10**6])
+
+
+@given(st.lists(st.tuples(COUNTS, COUNTS), min_size=1, max_size=4), st.none() | st.floats(0, 1))
+def test_every_posterior_mean_lies_in_its_interval(counts, expected) -> None:
+    successes, failures = np.array(counts, dtype=float).T
+    alpha, beta = beta_prior(successes, successes + failures, expected, 20.0)
+    alphas, betas = alpha + successes, beta + failures
+    low, high = beta_interval(alphas, betas)
+    mean = alphas / (alphas + betas)
+    assert ((low >= 0) & (low <= mean) & (mean <= high) & (high <= 1)).all()
