@@ -1,13 +1,11 @@
 """Dagster's SQLite event log, with batches written as batches.
 
-What belongs here: how Dagster's events reach the disk. A year in one run logs a planned event, a
-materialisation and a check evaluation for every table and day, some 30,000; Dagster's own
-`SqliteEventLogStorage` stores them one by one, several connections and commits each, about 10 ms.
+What belongs here: how Dagster's events reach the disk. A year in one run logs some 30,000, and
+Dagster's own storage takes 10 to 20 ms for each: several connections and commits.
 What does not: what is logged, and when (`promo_assets.assets`).
 
-The rows are those of the parent class, which `tests/test_event_log.py` holds by comparing every
-table after the same run in both storages. Only the events that come in bulk take the short way;
-any other event is stored by the parent.
+The rows are the parent class's: `tests/test_event_log.py` compares every table of both after the
+same run. Only events that come in bulk take the short way; the parent stores the others.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -46,7 +44,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool
 
 BATCH_SIZE = 1000
-"""Events a transaction: some 30 ms with the write lock, so that other writers get their turn."""
+"""Events a transaction: some 50 ms with the write lock, so that other writers get their turn."""
 
 IN_BULK = {
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
@@ -59,8 +57,8 @@ IN_BULK = {
 class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     """`SqliteEventLogStorage` whose batches are one transaction a file.
 
-    Configured in dagster.yaml, under ``event_log_storage``; ``base_dir`` is the folder of the
-    files, which either class reads and writes: going back is a change of that setting.
+    ``base_dir`` is the files' folder, and theirs alone: Dagster's default is history/runs. Either
+    class reads and writes them, so going back is a change of dagster.yaml.
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -84,10 +82,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _open(self, shard: str) -> Iterator[Connection]:
-        """A transaction on one file, as the parent's ``_connect``, with an engine that is kept.
-
-        The lock may be taken twice by a thread: a batch writes two files at once.
-        """
+        """A transaction on one file: the parent's ``_connect``, but with an engine that is kept
+        and a lock that a thread may take twice, because a batch writes two files at once."""
         with self._lock:
             engine = _engine(self.conn_string_for_shard(shard))
             if shard not in self._initialized_dbs:
@@ -99,8 +95,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store the events of one run in their order; all of them or, when it fails, none.
 
-        The run's file is committed within the index's transaction: a batch that fails leaves
-        neither, and Dagster's fallback (one by one) stores nothing twice.
+        The run's file is committed within the index's transaction, so that Dagster's fallback for
+        a batch that fails (one event at a time) stores nothing twice.
         """
         runs = {event.run_id for event in events}
         if len(runs) != 1 or not all(_comes_in_bulk(event) for event in events):
@@ -122,15 +118,16 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                 index.execute(AssetCheckExecutionsTable.insert(), checks)
 
     def _store_assets(self, index: Connection, stored: Sequence[tuple[EventLogEntry, int]]) -> None:
-        """Tags of every event; the asset's own row only for the last event of each type, which
-        sets the same columns as those before it."""
+        """Tags of every event, but the asset's own row only for those that show in the end."""
         if not stored:
             return
         self._store_asset_event_tags(index, *zip(*stored, strict=True))
-        last = {
-            (_asset_key(event), event.dagster_event_type): i for i, (event, _) in enumerate(stored)
-        }
-        for position in sorted(last.values()):
+        showing: dict[object, int] = {}
+        for position, (event, _) in enumerate(stored):
+            asset_key = event.get_dagster_event().asset_key
+            showing.setdefault(asset_key, position)  # The first one makes the row,
+            showing[asset_key, event.dagster_event_type] = position  # the last of a type sets it.
+        for position in sorted(set(showing.values())):
             self._store_asset_event(index, *stored[position])
 
 
@@ -139,8 +136,8 @@ def report_check_evaluations(
 ) -> None:
     """Store evaluations of asset checks outside any run, as `report_runless_asset_event` would.
 
-    With `BatchedSqliteEventLogStorage` they are one batch; another storage gets them one by one,
-    because Dagster's own (Postgres) refuse evaluations in a batch.
+    In one batch for `BatchedSqliteEventLogStorage`; one by one for any other storage, because
+    Dagster's Postgres storage refuses evaluations in a batch.
     """
     batched = isinstance(instance.event_log_storage, BatchedSqliteEventLogStorage)
     batch = str(uuid.uuid4())
@@ -159,9 +156,8 @@ def report_check_evaluations(
 @lru_cache(maxsize=64)
 def _engine(url: str) -> Engine:
     """Kept for the statements it has compiled, half of an event's time; holds no file open."""
-    return create_engine(
-        url, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
-    )
+    timeout = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
+    return create_engine(url, poolclass=NullPool, connect_args=timeout)
 
 
 def _comes_in_bulk(event: EventLogEntry) -> bool:
@@ -171,26 +167,19 @@ def _comes_in_bulk(event: EventLogEntry) -> bool:
     return event.dagster_event_type in IN_BULK
 
 
-def _asset_key(event: EventLogEntry) -> dg.AssetKey | None:
-    return event.get_dagster_event().asset_key
-
-
 def _check_rows(
     event: EventLogEntry, event_id: int, row: Mapping[str, Any]
-) -> Iterable[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     """The rows of ``asset_check_executions``: one a planned partition, or one an evaluation."""
     data = event.get_dagster_event().event_specific_data
+    partitions: list[str | None] = [None]
+    target = None
     if isinstance(data, AssetCheckEvaluationPlanned):
         status = AssetCheckExecutionRecordStatus.PLANNED
-        subset = data.partitions_subset
-        partitions: list[str | None] = [*subset.get_partition_keys()] if subset else [None]
-        target = None
+        if data.partitions_subset:
+            partitions = [*data.partitions_subset.get_partition_keys()]
     elif isinstance(data, dg.AssetCheckEvaluation):
-        status = (
-            AssetCheckExecutionRecordStatus.SUCCEEDED
-            if data.passed
-            else AssetCheckExecutionRecordStatus.FAILED
-        )
+        status = AssetCheckExecutionRecordStatus["SUCCEEDED" if data.passed else "FAILED"]
         partitions, target = [data.partition], data.target_materialization_data
     else:
         return []
