@@ -1,5 +1,7 @@
-"""The gate in front of every table: suites, audits of staged slices, Data Docs.
+"""The data-quality gate: is a staged slice good enough to publish, and if not, which days?
 
-Here: turning a contract into a Great Expectations suite, running it on DuckDB, saying what failed
-on which days. Not here: what happens then (assets), or the contracts themselves (contract).
+Here: a table's contract as a suite, the audit of a staged slice by Great Expectations inside
+DuckDB, its verdict, and Data Docs.
+Not here: what a table must look like (``expectations/``, contract) and what a verdict leads to
+(warehouse, assets).
 """

@@ -1,284 +1,282 @@
-"""Run a suite on a staged slice: Great Expectations on DuckDB, by push-down.
+"""The audit of a staged slice: run its suite inside DuckDB, and say what failed, where and when.
 
-One `Auditor` a process: setting up Great Expectations takes seconds, an audit much less.
+Nothing passes silently: an exception while evaluating and a missing result are failed critical
+findings on all days.
 """
 
 from __future__ import annotations
 
-import difflib
-import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
+from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from promo_assets.contract.tables import ContractError, TableContract
-from promo_assets.gates.data_docs import write_page
-from promo_assets.gates.suites import Check, checks_of, window_sql
-from promo_assets.gates.verdict import Finding, Verdict
+import duckdb
+
+from promo_assets.contract.tables import TableContract
+from promo_assets.gates.data_docs import DataDocs
+from promo_assets.gates.engine import (
+    RULE,
+    Engine,
+    check_rules,
+    error_of,
+    rule_expectation,
+    summary_query,
+)
+from promo_assets.gates.suites import Rule, own_columns, quoted, suite_of
+from promo_assets.gates.verdict import Finding, Verdict, json_safe
+from promo_assets.warehouse.connection import Warehouse
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
+    from great_expectations.core import ExpectationValidationResult
+    from great_expectations.datasource.fluent.interfaces import Batch
 
-EXAMPLES = 5
-PLACE = "promo_staging"
+Result: TypeAlias = "ExpectationValidationResult | str"
+"""What Great Expectations returned for a rule, or the message of why it returned nothing."""
+
+__all__ = ["Auditor", "Finding", "Verdict"]
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """What one audit looks at: a staged table of ``rows`` rows that covers a window or, without
+    one, replaces the whole table."""
+
+    contract: TableContract
+    staged: str
+    window: tuple[date, date] | None
+    rows: int
+
+    @property
+    def days(self) -> tuple[date, ...]:
+        if self.window is None:
+            return ()
+        start, end = self.window
+        return tuple(start + timedelta(days=offset) for offset in range((end - start).days))
+
+    @property
+    def select_days(self) -> str:
+        """A select of the slice's days, as column ``day``."""
+        if self.window is None:
+            return "select cast(null as date) as day where false"
+        start, end = self.window
+        return (
+            "select cast(range as date) as day "
+            f"from range(date '{start}', date '{end}', interval 1 day)"
+        )
+
+    def attributed(self, days: Sequence[date | None]) -> tuple[date, ...]:
+        """``days`` in order, or all days of the slice where some are missing or not of it."""
+        known = set(self.days)
+        if not days or any(day not in known for day in days):
+            return self.days
+        return tuple(sorted(day for day in days if day is not None))
 
 
 class Auditor:
-    """Audits slices of one DuckDB file. It holds no connection between two audits."""
+    """Audits staged slices of one warehouse; one a process, because Great Expectations takes
+    seconds to set up.
+
+    ``duckdb_config`` is the configuration of every connection of the process. Results are kept
+    under ``docs_dir`` for `build_docs`; None keeps none.
+    """
 
     def __init__(
         self, database: Path, duckdb_config: Mapping[str, Any], docs_dir: Path | None
     ) -> None:
-        """``duckdb_config`` must be that of every other connection of the process;
-        ``docs_dir`` gets a Data Docs page for the last audit of each table, None = no pages."""
-        os.environ["GX_ANALYTICS_ENABLED"] = "false"
-        import great_expectations as gx
-        from great_expectations.data_context.types.base import ProgressBarsConfig
-        from sqlalchemy.pool import NullPool
-
-        for noisy in ("great_expectations", "great_expectations.expectations.expectation"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        self._docs_dir = docs_dir
-        self._context = gx.get_context(mode="ephemeral")
-        self._context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        self._source = self._context.data_sources.add_sql(
-            PLACE,
-            connection_string=f"duckdb:///{database}",
-            kwargs={"connect_args": {"config": dict(duckdb_config)}, "poolclass": NullPool},
-        )
-        self._engine: Engine = self._source.get_execution_engine().engine
-        _buffer_results(self._engine)
+        self._warehouse = Warehouse(database=str(database), connection_config=dict(duckdb_config))
+        self._docs = DataDocs(docs_dir) if docs_dir else None
+        self._engine = Engine(self._another, self._docs.config if self._docs else {})
+        self._suites: dict[str, tuple[TableContract, tuple[Rule, ...]]] = {}
+        self._connection: duckdb.DuckDBPyConnection | None = None
 
     def audit(
         self, contract: TableContract, staged: str, window: tuple[date, date] | None
     ) -> Verdict:
-        """Run the contract's suite on the table ``staged`` (``schema.table``), which holds the
-        days ``[start, end)`` of ``window``.
+        """The verdict on the staged table ``staged`` (``schema.table``) of ``window``.
 
-        Whatever goes wrong in an expectation is a failed critical finding, never a pass. Raises
-        `ContractError` when the suite itself is wrong: an unknown expectation, argument or column.
+        Holds no connection afterwards. Raises `ContractError` when the suite can't be built,
+        `WarehouseError` when the file can't be opened, and `ValueError` when ``window`` is given
+        to a table without a window column or the other way round.
         """
-        began = time.perf_counter()
-        schema, table = staged.split(".")
-        checks = checks_of(contract)
-        suite, bound = self._suite(contract, checks, window)
-        asset = self._source.add_table_asset(table, table_name=table, schema_name=schema)
-        try:
-            batch = asset.add_batch_definition_whole_table("slice").get_batch()
-            result = batch.validate(
-                suite,
-                result_format={"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES},
+        if (window is None) != (contract.window is None):
+            raise ValueError(
+                f"{contract.table}: window column {contract.window}, but the slice's window is "
+                f"{window}; both or neither"
             )
-            slice_days = _days_of(window)
-            found = {item.expectation_config.meta["check"]: item for item in result.results}
-            findings = tuple(
-                self._finding(
-                    contract, check, bound[number], staged, found.get(number), slice_days, batch
-                )
-                for number, check in enumerate(checks)
-            )
-            rows = self._rows(f"select count(*) as n from {staged}")[0]["n"]
-            if self._docs_dir is not None:
-                write_page(self._docs_dir, contract, result)
-        finally:
-            self._source.delete_asset(table)
-            self._engine.dispose()
-        return Verdict(contract.table, findings, time.perf_counter() - began, rows)
+        started = time.perf_counter()
+        rules = self._suite(contract)
+        with self._warehouse.get_connection() as connection:
+            self._connection = connection
+            try:
+                counted = connection.execute(f"select count(*) from {quoted(staged)}").fetchone()
+                target = _Slice(contract, staged, window, counted[0] if counted else 0)
+                findings = self._findings(target, rules)
+            finally:
+                self._connection = None
+        return Verdict(contract.table, findings, time.perf_counter() - started, target.rows)
+
+    def build_docs(self) -> Path | None:
+        """Render the kept results as a static site and return its index page, if there is one."""
+        return self._docs.build(self._engine.context) if self._docs else None
 
     def close(self) -> None:
-        """Close what is still open; the auditor can't be used after it."""
-        self._engine.dispose()
+        """Forget the suites and the context; the next audit sets them up again."""
+        self._suites.clear()
+        self._engine = Engine(self._another, self._docs.config if self._docs else {})
 
-    def _suite(
-        self, contract: TableContract, checks: Sequence[Check], window: tuple[date, date] | None
-    ) -> tuple[Any, list[str]]:
-        """The suite, and each check's query with its window (or '')."""
-        import great_expectations as gx
-        from great_expectations.expectations import UnexpectedRowsExpectation
-        from great_expectations.expectations.registry import list_registered_expectation_implementations
+    def _another(self) -> duckdb.DuckDBPyConnection:
+        """Another connection to the database that the running audit holds open."""
+        if self._connection is None:
+            raise RuntimeError("no audit is running: connections exist only inside audit()")
+        cursor = self._connection.cursor()
+        cursor.execute("set TimeZone = 'UTC'")
+        return cursor
 
-        expectations: list[Any] = []
-        bound = []
-        for number, check in enumerate(checks):
-            query = check.query.replace("{window}", window_sql(window)) if window else check.query
-            bound.append(query)
-            common = {"severity": check.severity, "meta": {"check": number, "name": check.name}}
-            if query:
-                expectations.append(
-                    UnexpectedRowsExpectation(
-                        unexpected_rows_query=query, description=check.definition, **common
-                    )
-                )
-                continue
-            known = list_registered_expectation_implementations()
-            if check.type not in known:
-                near = difflib.get_close_matches(check.type, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise ContractError(
-                    f"expectations/{contract.table.replace('.', '/')}.yaml: {check.type} is not "
-                    f"an expectation{hint}"
-                )
-            expectations.append(_built(contract, check, common))
-        return gx.ExpectationSuite(name=contract.table, expectations=expectations), bound
+    def _suite(self, contract: TableContract) -> tuple[Rule, ...]:
+        known = self._suites.get(contract.table)
+        if known is None or known[0] != contract:
+            rules = suite_of(contract)
+            check_rules(contract, rules)
+            known = self._suites[contract.table] = (contract, rules)
+        return known[1]
 
-    def _finding(
-        self,
-        contract: TableContract,
-        check: Check,
-        query: str,
-        staged: str,
-        result: Any,
-        slice_days: tuple[date, ...],
-        batch: Any,
-    ) -> Finding:
-        common = {"expectation": check.name, "definition": check.definition}
-        broken = _exception(result)
-        if broken is not None:
-            return Finding(
-                severity="critical",
-                passed=False,
-                days=slice_days,
-                observed=f"could not be evaluated: {broken}",
-                **common,
+    def _findings(self, target: _Slice, rules: tuple[Rule, ...]) -> tuple[Finding, ...]:
+        assert self._connection is not None
+        with self._engine.batch(target.staged) as batch:
+            results = _validate(batch, target, rules)
+        if self._docs:
+            self._docs.keep(
+                self._engine.context,
+                target.contract.table,
+                target.staged,
+                [result for result in results.values() if not isinstance(result, str)],
+                of=len(rules),
             )
-        if result.success:
-            return Finding(severity=check.severity, passed=True, **common)
-        if query:
-            rows, days, examples = self._offending(query.replace("{batch}", staged), slice_days)
-            observed = str(examples[0]) if examples else ""
-        else:
-            rows, days, examples, observed = _unexpected(contract, result, slice_days, batch)
-        return Finding(
-            severity=check.severity,
-            passed=False,
-            rows=rows,
-            days=days,
-            examples=tuple(examples),
-            observed=observed,
-            **common,
+        return tuple(
+            _finding(self._connection, target, rule, results.get(position, "no result"))
+            for position, rule in enumerate(rules)
         )
 
-    def _offending(
-        self, query: str, slice_days: tuple[date, ...]
-    ) -> tuple[int, tuple[date, ...], list[dict[str, Any]]]:
-        """How many rows a failed audit returns, on which days, and the first of them."""
-        examples = self._rows(f"select * from ({query}) as found limit {EXAMPLES}")
-        if not slice_days:
-            (counted,) = self._rows(f"select count(*) as n from ({query}) as found")
-            return counted["n"], (), examples
-        if not examples or "day" not in examples[0]:
-            (counted,) = self._rows(f"select count(*) as n from ({query}) as found")
-            return counted["n"], slice_days, examples
-        by_day = self._rows(
-            f"select cast(day as date) as day, count(*) as n from ({query}) as found group by 1"
-        )
-        found = {row["day"]: row["n"] for row in by_day}
-        inside = tuple(day for day in slice_days if day in found)
-        # Rows whose day is null or elsewhere can't be attributed: every day answers for them.
-        days = inside if len(inside) == len(found) else slice_days
-        return sum(found.values()), days, [_plain(example) for example in examples]
 
-    def _rows(self, sql: str) -> list[dict[str, Any]]:
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.exec_driver_sql(sql).mappings()]
-
-
-def _built(contract: TableContract, check: Check, common: dict[str, Any]) -> Any:
-    from great_expectations.expectations.registry import get_expectation_impl
-
-    where = f"expectations/{contract.table.replace('.', '/')}.yaml: {check.type}"
-    column = check.arguments.get("column")
-    if column is not None and column not in contract.columns:
-        near = difflib.get_close_matches(column, contract.columns, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ContractError(f"{where}: there is no column {column!r}{hint}")
-    try:
-        return get_expectation_impl(check.type)(**check.arguments, **common)
-    except (ValueError, TypeError) as error:
-        reason = "; ".join(str(error).splitlines()[1:]) or str(error)
-        raise ContractError(f"{where}: {reason.strip()}") from error
-
-
-def _unexpected(
-    contract: TableContract, result: Any, slice_days: tuple[date, ...], batch: Any
-) -> tuple[int, tuple[date, ...], list[dict[str, Any]], str]:
-    """Rows, days, examples and a word on what was seen, of a failed built-in expectation."""
-    told = result.result
-    column = result.expectation_config.kwargs.get("column", "value")
-    examples = [_plain({column: value}) for value in told.get("partial_unexpected_list", [])]
-    rows = int(told.get("unexpected_count") or 0)
-    observed = f"observed {told['observed_value']}" if "observed_value" in told else ""
-    if rows:
-        observed = f"{rows:,} of {told['element_count']:,} rows, such as {examples[:1]}"
-    days = slice_days
-    if rows and contract.window:
-        days = _attributed(contract.window, result, batch) or slice_days
-    return rows, days, examples[:EXAMPLES], observed
-
-
-def _attributed(window: str, result: Any, batch: Any) -> tuple[date, ...]:
-    """The days of a failed expectation's rows; asked only now, because it lists every one."""
-    from great_expectations.expectations.registry import get_expectation_impl
-
-    config = result.expectation_config
-    again = batch.validate(
-        get_expectation_impl(config.type)(**{k: v for k, v in config.kwargs.items() if k != "batch_id"}),
-        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [window]},
-    )
-    listed = again.result.get("unexpected_index_list") or []
-    return tuple(sorted({_as_date(item[window]) for item in listed}))
-
-
-def _exception(result: Any) -> str | None:
-    """Why an expectation has no usable result, or None."""
-    if result is None:
-        return "Great Expectations returned no result for it"
-    info = result.exception_info or {}
-    # One exception is told directly, several under the ids of the metrics that failed.
-    told = [info] if "raised_exception" in info else list(info.values())
-    for item in told:
-        if item.get("raised_exception"):
-            message = str(item.get("exception_message") or "unknown error")
-            return message.strip().splitlines()[0]
-    return None
-
-
-def _buffer_results(engine: Engine) -> None:
-    """Fetch at once: Great Expectations reads results after it returned the connection, whose
-    rollback discards them on DuckDB."""
-    from sqlalchemy import event
-    from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
-
-    @event.listens_for(engine, "after_cursor_execute")
-    def buffer(  # noqa: PLR0913
-        connection: Any, cursor: Any, statement: Any, parameters: Any, context: Any, many: Any
-    ) -> None:
-        if cursor.description:
-            context.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(
-                cursor, initial_buffer=cursor.fetchall()
-            )
-
-
-def _days_of(window: tuple[date, date] | None) -> tuple[date, ...]:
-    if window is None:
-        return ()
-    start, end = window
-    return tuple(date.fromordinal(day) for day in range(start.toordinal(), end.toordinal()))
-
-
-def _as_date(value: Any) -> date:
-    if isinstance(value, datetime):
-        return value.date()
-    return value if isinstance(value, date) else date.fromisoformat(str(value)[:10])
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with values that JSON can hold."""
-    return {
-        name: str(value) if isinstance(value, (date, datetime, Decimal)) else value
-        for name, value in row.items()
+def _validate(batch: Batch, target: _Slice, rules: tuple[Rule, ...]) -> dict[int, Result]:
+    """The results by position of their rule; a rule without a result is not in it."""
+    expectations = {
+        position: rule_expectation(target.contract, rule, position, target.select_days)
+        for position, rule in enumerate(rules)
     }
+    queries = [expectations[position] for position, rule in enumerate(rules) if rule.query]
+    others = [expectations[position] for position, rule in enumerate(rules) if not rule.query]
+    results = _run(batch, queries, {"result_format": "BASIC"})
+    # BOOLEAN_ONLY takes all of them in one or two scans; details cost a query each, so only
+    # failures get them. One at a time: an error in a shared scan fails its neighbours too.
+    results |= _run(batch, others, {"result_format": "BOOLEAN_ONLY"})
+    for position, rule in enumerate(rules):
+        result = results.get(position)
+        if not rule.query and (isinstance(result, str) or (result and not result.success)):
+            results |= _run(batch, [expectations[position]], _details(target, rule))
+    return results
+
+
+def _details(target: _Slice, rule: Rule) -> dict[str, Any]:
+    """Details with the query of the offending rows, which adds the rule's own columns itself."""
+    contract = target.contract
+    own = own_columns(rule.arguments)
+    names = dict.fromkeys((*filter(None, (contract.window,)), *contract.grain))
+    return {
+        "result_format": "BASIC",
+        "return_unexpected_index_query": True,
+        "unexpected_index_column_names": [name for name in names if name not in own],
+    }
+
+
+def _run(batch: Batch, expectations: list[Any], result_format: dict[str, Any]) -> dict[int, Result]:
+    from great_expectations import ExpectationSuite
+
+    if not expectations:
+        return {}
+    suite = ExpectationSuite(name="slice", expectations=expectations)
+    try:
+        found = batch.validate(suite, result_format=result_format).results
+    except Exception as error:  # whatever it is, it must fail the rules, not pass them by
+        return {expectation.meta[RULE]: str(error) for expectation in expectations}
+    results: dict[int, Result] = {}
+    for result in found:
+        # Quantiles come with NumPy's booleans, which neither `is True` nor JSON knows.
+        result.success, result.result = bool(result.success), json_safe(result.result)
+        if result.expectation_config and result.expectation_config.meta:
+            results[result.expectation_config.meta[RULE]] = result
+    return results
+
+
+def _finding(
+    connection: duckdb.DuckDBPyConnection,
+    target: _Slice,
+    rule: Rule,
+    result: Result,
+) -> Finding:
+    error = result if isinstance(result, str) else error_of(result)
+    if isinstance(result, str) or error:
+        return _failed(target, rule, f"could not be evaluated: {error}", critical=True)
+    if result.success:
+        return Finding(rule.title, rule.severity, True, 0, (), (), "as expected", rule.definition)
+    found = result.result
+    if rule.query:
+        days = [date.fromisoformat(day) if day else None for day in found["details"]["days"]]
+        rows, examples = found["observed_value"], found["details"]["unexpected_rows"]
+        return _failed(target, rule, _counted(rows), rows, days, examples)
+    if "unexpected_count" in found:
+        return _unexpected_values(connection, target, rule, found)
+    return _failed(target, rule, f"observed {found.get('observed_value')}")
+
+
+def _unexpected_values(
+    connection: duckdb.DuckDBPyConnection, target: _Slice, rule: Rule, found: Mapping[str, Any]
+) -> Finding:
+    """The finding on a column's offending values, whose days are looked up by one query."""
+    rows = found["unexpected_count"]
+    values = ", ".join(str(value) for value in found["partial_unexpected_list"][:3])
+    observed = f"{_counted(rows)} of {found['element_count']:,}, such as {values}"
+    query = str(found.get("unexpected_index_query") or "").rstrip("; \n")
+    dated = target.contract.window is not None
+    if target.contract.window is not None:
+        window = quoted(target.contract.window)
+        query = f"select {window} as day, * exclude ({window}) from ({query})"
+    try:
+        summary = connection.execute(
+            summary_query(query, target.select_days, quoted(target.staged), dated=dated)
+        ).fetchone()
+    except duckdb.Error:
+        return _failed(target, rule, observed, rows)
+    if summary is None or summary[0] != rows:
+        return _failed(target, rule, observed, rows)
+    return _failed(target, rule, observed, rows, summary[1], json_safe(summary[2]))
+
+
+def _counted(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows:,} rows"
+
+
+def _failed(
+    target: _Slice,
+    rule: Rule,
+    observed: str,
+    rows: int = 0,
+    days: Sequence[date | None] = (),
+    examples: Sequence[dict[str, Any]] = (),
+    *,
+    critical: bool = False,
+) -> Finding:
+    """A failed finding; without ``days`` it is on all days of the slice."""
+    return Finding(
+        rule.title,
+        "critical" if critical else rule.severity,
+        False,
+        rows,
+        target.attributed(days),
+        tuple(examples),
+        observed,
+        rule.definition,
+    )
