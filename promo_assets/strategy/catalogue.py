@@ -102,7 +102,7 @@ class Offer(_Strict):
     frequency_cap: FrequencyCap | None = None
     expected_redemption_rate: float | None = Field(default=None, ge=0, le=1)
     expected_cost_per_redemption: Money | None = None
-    prior_lift: float | None = Field(default=None, ge=-1, le=10, allow_inf_nan=False)
+    prior_lift: float | None = Field(default=None, gt=-1, le=10, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _consistent(self) -> Offer:

@@ -33,7 +33,7 @@ what is stored adds up to exactly what was decided."""
 EXPECTED = pl.Decimal(18, DIGITS)
 
 NOT_ELIGIBLE = "not eligible for any offer"
-NOT_WORTH = "no eligible offer is expected to earn more than it costs"
+NOT_WORTH = "not expected to earn back what an offer costs"
 NO_BUDGET = "worth an offer, but the budget goes to better uses"
 BEST = "the best offer at the day's price of budget"
 WITHHELD = "would get this offer; withheld to measure what offers earn"
@@ -246,7 +246,7 @@ def _segment_rows(
             "expected_cost": float(audience["expected_cost"].sum()),
             "evidence": effect["evidence"],
         }
-        yield row | {"reason": _describe(row, offer.name, effect["campaigns"])}
+        yield row | {"reason": _describe(row, offer.name, effect)}
     without = users.filter(arm="none")
     yield {
         "segment": users["segment"][0],
@@ -262,13 +262,13 @@ def _segment_rows(
     }
 
 
-def _describe(row: Mapping[str, Any], name: str, campaigns: int) -> str:
+def _describe(row: Mapping[str, Any], name: str, effect: Mapping[str, Any]) -> str:
     held = f", {row['held_out']:,} held out" if row["held_out"] else ""
     return (
         f"{name} to {_people(row['audience'], row['segment'])}{held}: expected margin "
         f"{row['expected_margin']:+,.2f} ({row['expected_margin_low']:+,.2f} to "
         f"{row['expected_margin_high']:+,.2f}) for {row['expected_cost']:,.2f} cost; "
-        f"evidence {row['evidence']}, {campaigns} campaign{'s' * (campaigns != 1)}"
+        f"evidence {effect['evidence']}, {effect['reason']}"
     )
 
 

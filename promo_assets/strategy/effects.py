@@ -7,6 +7,7 @@ them are in ``estimators.py``; values for single users are in ``decisions.py``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
@@ -39,9 +40,11 @@ COVARIATES = (
 """What is known of a user on the day before the send; a null recency means never."""
 
 PRIOR_LIFT_SD = 0.15
-"""Before any trial: a coupon changes a user's spend by less than 30 % in either direction, 95 %."""
+"""Of log(1 + lift), before any trial: spend changes by less than about 30 %, 19 times in 20."""
 LIFT_SD_FLOOR = 0.02
-"""Segments and campaigns differ by at least this; few of them can't prove that they are alike."""
+"""Of log(1 + lift): segments and campaigns differ by at least this; a few can't prove otherwise."""
+LEAST_LIFT = -0.9
+"""A campaign after which nobody bought has no logarithm; its error then gives it no weight."""
 PRIOR_USERS = 20.0
 """The catalogue's redemption rate weighs as much as this many users."""
 PRIOR_REDEEMERS = 10.0
@@ -174,9 +177,10 @@ def pool_effects(
     ``effects``: rows of `campaign_effects`; those closed after ``as_of`` are ignored. One row a
     segment and offer, in the order given: the redemption rate (beta-binomial, shrunk to the
     offer's rate), the cost of a redeeming user (shrunk to the offer's), and the lift of spend
-    (normal-normal: campaigns into segments, segments towards the offer, the offer towards the
-    catalogue's ``prior_lift``), with 95 % intervals. ``evidence`` is ``prior`` where the segment
-    has no measured effect of its own: its lift is then borrowed or assumed, and ``reason`` says.
+    (normal-normal in logarithms: campaigns into segments, segments towards the offer, the offer
+    towards the catalogue's ``prior_lift``; its median), with 95 % intervals. ``evidence`` is
+    ``prior`` where the segment has no measured effect of its own: its lift is then borrowed or
+    assumed, and ``reason`` says which.
     """
     known = effects.filter(pl.col("closed_date") <= as_of, pl.col("segment").is_in(list(segments)))
     redeemers = int(known["redeemers"].sum())
@@ -211,10 +215,10 @@ def _pool_offer(
             "redemption_rate_low": rate_low[place],
             "redemption_rate_high": rate_high[place],
             "cost_per_redemption": costs[place],
-            "lift": lift.mean,
-            "lift_se": lift.sd,
-            "lift_low": lift.mean - Z95 * lift.sd,
-            "lift_high": lift.mean + Z95 * lift.sd,
+            "lift": math.expm1(lift.mean),
+            "lift_se": math.exp(lift.mean) * lift.sd,
+            "lift_low": math.expm1(lift.mean - Z95 * lift.sd),
+            "lift_high": math.expm1(lift.mean + Z95 * lift.sd),
             "sent": sent[place],
             "campaigns": counts["campaigns"][place],
             "evidence": evidence[place],
@@ -243,9 +247,16 @@ def _counts(known: pl.DataFrame, segments: Sequence[str]) -> pl.DataFrame:
 def _lifts(
     known: pl.DataFrame, offer: Offer, segments: Sequence[str]
 ) -> tuple[list[Normal], list[str]]:
-    """The posterior lift of each segment, and the grade of the segment's own evidence."""
+    """The posterior log(1 + lift) of each segment, and the grade of the segment's own evidence.
+
+    Logarithms, because spend's spread grows with its mean: on the plain scale a lift that came
+    out low by chance has a small error and a large weight, which biases the mean of small
+    campaigns down (simulated, 10 campaigns of 20 users each in two segments, true lift 10 %:
+    7.1 % on average, in logarithms 9.3 %, the rest being the pull of the prior).
+    """
     measured = _best_evidence(known.drop_nulls(["lift", "lift_se"]))
-    lift, variance = measured["lift"].to_numpy(), measured["lift_se"].to_numpy() ** 2
+    ratio = 1 + np.maximum(measured["lift"].to_numpy(), LEAST_LIFT)
+    lift, variance = np.log(ratio), (measured["lift_se"].to_numpy() / ratio) ** 2
     place = np.array([segments.index(name) for name in measured["segment"]], dtype=np.int64)
     least = LIFT_SD_FLOOR**2
     variance = variance + max(between_variance(lift, variance, place), least)
@@ -259,7 +270,9 @@ def _lifts(
         variances = np.array([cell.sd**2 for cell in cells.values()])
         spread = max(between_variance(means, variances, np.zeros(len(cells), np.int64)), least)
         all_cells = precision_mean(means, variances + spread)
-    offer_lift = shrunk(all_cells, Normal(offer.prior_lift or 0.0, 0.0), PRIOR_LIFT_SD**2)
+    offer_lift = shrunk(
+        all_cells, Normal(math.log1p(offer.prior_lift or 0.0), 0.0), PRIOR_LIFT_SD**2
+    )
     grades = dict(zip(measured["segment"], measured["evidence"], strict=True))
     return (
         [shrunk(cells.get(cell), offer_lift, spread) for cell in range(len(segments))],

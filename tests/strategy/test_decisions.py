@@ -61,7 +61,7 @@ def effects(**columns: list[object]) -> pl.DataFrame:
         "sent": [100] * 4,
         "campaigns": [12, 1, 3, 4],
         "evidence": ["observational"] * 4,
-        "reason": ["measured"] * 4,
+        "reason": [f"measured in {count} campaigns" for count in (12, 1, 3, 4)],
     }
     return pl.DataFrame(defaults | columns, schema=EFFECT_SCHEMA)
 
@@ -221,7 +221,7 @@ def test_the_interval_is_that_of_the_shared_lift() -> None:
     assert first["expected_margin_high"] == Decimal("37.50")
     assert first["reason"] == (
         "Type A coupons to 10 deal seeker users: expected margin +12.50 (-12.50 to +37.50) "
-        "for 7.00 cost; evidence observational, 3 campaigns"
+        "for 7.00 cost; evidence observational, measured in 3 campaigns"
     )
     assert (last["offer_id"], last["audience"]) == (None, 0)
     assert last["reason"] == "everyone gets an offer or is held out"
