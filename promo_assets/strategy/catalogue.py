@@ -297,6 +297,17 @@ def _unknown_segments(
                 yield line, f"offer {offer.id!r}: eligible.segments: {name!r} found; {hint}"
 
 
+PLAIN = {
+    "model_type": "a mapping of keys to values",
+    "tuple_type": "a list such as [mail, app]",
+    "string_type": "text; put it in quotes",
+    "decimal_type": "a number",
+    "decimal_parsing": "a number",
+    "decimal_max_places": "at most two decimal places",
+}
+"""What pydantic expects, in the words of someone who writes YAML."""
+
+
 def _explain(
     error: ErrorDetails, raw: Mapping[str, Any], lines: Mapping[Location, int]
 ) -> tuple[int, str]:
@@ -312,7 +323,8 @@ def _explain(
     elif error["type"] == "literal_error":
         text = f"{_short(error['input'])} found; {_nearest(str(error['input']), _options(at))}"
     else:
-        text = f"{_short(error['input'])} found: {error['msg'][0].lower()}{error['msg'][1:]}"
+        expected = PLAIN.get(error["type"], error["msg"].split("should be ")[-1])
+        text = f"{_short(error['input'])} found, expected {expected}"
     return _line(lines, at), f"{_place(at, raw)}: {text}"
 
 

@@ -51,7 +51,18 @@ def test_the_frame_keeps_money_as_decimals_and_one_row_an_offer() -> None:
         ("    kind: percent_off\n", 2, "value: percent_off needs a value above 0"),
         ("    kind: amount_off\n    value: -1\n", 5, "value: -1 found"),
         ("    kind: amount_off\n    value: .nan\n", 5, "value: nan found"),
-        ("    kind: amount_off\n    value: 1.005\n", 5, "value: 1.005 found"),
+        ("    kind: amount_off\n    value: 1.005\n", 5, "found, expected at most two decimal"),
+        ("    kind: amount_off\n    value: '=5'\n", 5, "value: '=5' found, expected a number"),
+        (
+            "    kind: amount_off\n    value: 5\n    valid_days: 0\n",
+            6,
+            "valid_days: 0 found, expected greater than or equal to 1",
+        ),
+        (
+            "    kind: amount_off\n    value: 5\n    channels: mail\n",
+            6,
+            "channels: 'mail' found, expected a list",
+        ),
         ("    kind: free_shipping\n    value: 1\n", 5, "value: 1 found, but free_shipping has no"),
         ("    kind: points\n    value: 1.5\n", 5, "whole number of points"),
         (
