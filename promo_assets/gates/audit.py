@@ -1,7 +1,8 @@
 """The audit of a staged slice: run its suite inside DuckDB, and say what failed, where and when.
 
 Nothing passes silently: an exception while evaluating and a missing result are failed critical
-findings on all days.
+findings on all days. What is said of rows holds for a slice without rows; a statistic of none
+(a mean, a row count) has no value or 0, and is judged as such.
 """
 
 from __future__ import annotations

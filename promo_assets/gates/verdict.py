@@ -82,7 +82,7 @@ class Verdict:
             f"{finding.expectation} ({finding.severity}): {finding.observed}"
             for finding in self.failed
         )
-        return " | ".join((line, *failures))
+        return " ".join(" | ".join((line, *failures)).split())
 
     def to_markdown(self) -> str:
         """The findings as a Markdown table, failed ones first."""

@@ -6,20 +6,23 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from promo_assets.contract.tables import ContractError
+from promo_assets.contract.tables import ContractError, load_contracts
 from promo_assets.gates.verdict import Finding, Verdict
+from promo_assets.settings import PROJECT
 
 if TYPE_CHECKING:
     from conftest import Gate
 
+FIRST = date(2024, 1, 1)
 GOOD = [(0, "a", 1.0), (1, "a", 2.0), (2, "a", None)]
 NOT_NEGATIVE = {"type": "expect_column_values_to_be_between", "column": "spend", "min_value": 0}
 
@@ -171,6 +174,18 @@ def test_a_rows_audit_reads_published_tables(gate: Gate) -> None:
     assert gate.audit(rows_audit(query)).blocked_days == set(gate.days)
 
 
+def test_hundreds_of_offending_days_are_all_found_and_five_rows_shown(gate: Gate) -> None:
+    days = "select date '2024-01-01' + cast(range as integer) as day from range(300)"
+    columns = "day, 'a' as user_id, (-1)::decimal(18,2) as spend"
+    gate.execute(f"create table {gate.staged} as select {columns} from ({days})")
+    contract = gate.contract(NOT_NEGATIVE, rows_audit("select day from {batch} where spend < 0"))
+    window = (FIRST, FIRST + timedelta(days=300))
+    verdict = gate.auditor.audit(contract, gate.staged, window)
+    for name in ("audit", "spend between 0 and …"):
+        found = finding(verdict, name)
+        assert (found.rows, len(found.days), len(found.examples)) == (300, 300, 5)
+
+
 def test_a_rows_audit_without_a_day_fails_all_days(gate: Gate) -> None:
     gate.stage(*GOOD)
     verdict = gate.audit(rows_audit("select null as day from {batch} where spend = 1"))
@@ -256,6 +271,12 @@ def test_quantiles_of_a_table_without_a_window_are_checked(gate: Gate) -> None:
     assert "'values': ['1.00']" in found.observed
 
 
+def test_a_slice_that_was_not_staged_is_an_error(gate: Gate) -> None:
+    gate.execute()
+    with pytest.raises(duckdb.CatalogException, match="core__things does not exist"):
+        gate.audit()
+
+
 def test_the_window_must_fit_the_contract(gate: Gate) -> None:
     gate.stage(*GOOD)
     with pytest.raises(ValueError, match=r"core\.things: window column day"):
@@ -286,6 +307,27 @@ def test_another_process_can_open_the_file_after_an_audit(gate: Gate) -> None:
     gate.audit(NOT_NEGATIVE)
     code = f"import duckdb; duckdb.connect({str(gate.database)!r}).close()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_the_gate_does_not_import_great_expectations() -> None:
+    code = "import sys, promo_assets.gates.audit; assert 'great_expectations' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_audit_of_the_project_can_be_evaluated(gate: Gate) -> None:
+    contracts = load_contracts(PROJECT / "expectations")
+    for name, contract in contracts.items():
+        columns = ", ".join(f'"{column}" {type_}' for column, type_ in contract.types.items())
+        staged = f"staging.{name.replace('.', '__')}"
+        gate.execute(
+            f"create schema if not exists {contract.schema_name}",
+            f"create table {name} ({columns})",
+            f"create table {staged} ({columns})",
+        )
+    for name, contract in contracts.items():
+        window = (FIRST, FIRST + timedelta(days=7)) if contract.window else None
+        verdict = gate.auditor.audit(contract, f"staging.{name.replace('.', '__')}", window)
+        assert "could not be evaluated" not in verdict.summary()
 
 
 slices = st.lists(
