@@ -29,7 +29,7 @@ from dagster._core.events import (
     DagsterEventType,
 )
 from dagster._core.events.log import EventLogEntry
-from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import (
@@ -115,7 +115,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             )
             checks = [check for event in stored for check in _check_rows(*event)]
             if checks:
-                index.execute(AssetCheckExecutionsTable.insert(), checks)
+                # A step that is tried again reports its partitions again: the last word counts.
+                index.execute(AssetCheckExecutionsTable.insert().prefix_with("OR REPLACE"), checks)
 
     def _store_assets(self, index: Connection, stored: Sequence[tuple[EventLogEntry, int]]) -> None:
         """Tags of every event, but the asset's own row only for those that show in the end."""
@@ -132,12 +133,13 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
 
 def report_check_evaluations(
-    instance: dg.DagsterInstance, evaluations: Sequence[dg.AssetCheckEvaluation]
+    instance: dg.DagsterInstance, run: dg.DagsterRun, evaluations: Sequence[dg.AssetCheckEvaluation]
 ) -> None:
-    """Store evaluations of asset checks outside any run, as `report_runless_asset_event` would.
+    """Store evaluations of asset checks, one a partition, as events of ``run``.
 
-    In one batch for `BatchedSqliteEventLogStorage`; one by one for any other storage, because
-    Dagster's Postgres storage refuses evaluations in a batch.
+    A range run by itself stores one evaluation for all its partitions. With
+    `BatchedSqliteEventLogStorage` they are one batch; another storage gets them one by one, because
+    Dagster's own (Postgres) refuse evaluations in a batch.
     """
     batched = isinstance(instance.event_log_storage, BatchedSqliteEventLogStorage)
     batch = str(uuid.uuid4())
@@ -145,11 +147,11 @@ def report_check_evaluations(
         event = DagsterEvent(
             event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
             event_specific_data=evaluation,
-            job_name=RUNLESS_JOB_NAME,
+            job_name=run.job_name,
         )
         metadata = DagsterEventBatchMetadata(batch, is_end=number == len(evaluations))
         instance.report_dagster_event(
-            event, run_id=RUNLESS_RUN_ID, batch_metadata=metadata if batched else None
+            event, run_id=run.run_id, batch_metadata=metadata if batched else None
         )
 
 
@@ -161,9 +163,9 @@ def _engine(url: str) -> Engine:
 
 
 def _comes_in_bulk(event: EventLogEntry) -> bool:
-    # The evaluation of a check within a run updates the planned row: the parent's matter.
+    # An evaluation without partition updates the planned row of its run: the parent's matter.
     if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
-        return event.run_id == RUNLESS_RUN_ID
+        return event.get_dagster_event().asset_check_evaluation_data.partition is not None
     return event.dagster_event_type in IN_BULK
 
 

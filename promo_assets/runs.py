@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from dagster._core.events.log import EventLogEntry
 
 BATCH_TAG = "promo/batch"
-EVENT_BATCH = 1000
-"""Events that Dagster hands to the storage at once; a year of one table is 365 of each kind."""
 
 
 class RunError(ValueError):
@@ -105,8 +103,7 @@ def prepare_home(settings: Settings) -> None:
         shutil.copyfile(Path(__file__).with_name("dagster.yaml"), instance)
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["PROMO_HOME"] = str(settings.home)
-    os.environ["PROMO_EVENT_LOG"] = str(home / "history")
-    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(EVENT_BATCH))
+    os.environ["PROMO_EVENT_LOG"] = str(home / "history" / "runs")
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
 
 

@@ -51,7 +51,7 @@ members as (
         sum(expected_spend_28d) as expected_spend_28d,
         count(propensity) as scored_users,
         -- As decimals: a sum of doubles would depend on the order of the rows.
-        sum(cast(propensity as decimal(18, 9))) as propensity,
+        sum(cast(round(propensity * 1000000000, 0) as bigint)) as propensity,
         count(*) filter (where previous_segment = segment) as stayed
     from users
     group by as_of_date, segment
@@ -75,7 +75,7 @@ select
     cast(coalesce(members.orders_28d, 0) as bigint) as orders_28d,
     cast(coalesce(members.expected_spend_28d, 0) as decimal(18, 2))
         as expected_spend_28d,
-    cast(members.propensity as double)
+    cast(members.propensity as double) / 1000000000
         / nullif(cast(members.scored_users as double), 0) as mean_propensity,
     cast(coalesce(members.users - members.stayed, 0) as integer) as entered,
     cast(coalesce(departures.departed, 0) as integer) as departed,

@@ -4,7 +4,9 @@ from datetime import date
 
 import dagster as dg
 
+from promo_assets.assets.table import auditor
 from promo_assets.assets.strategy import export_day
+from promo_assets.partition_metadata import add_partition_metadata
 from promo_assets.partitions import DAY, Partitions, Window
 from promo_assets.report.data import read_days
 from promo_assets.report.page import totals, write
@@ -46,16 +48,17 @@ def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefiniti
     ) -> dg.MaterializeResult[None]:
         window = Window.of(date.fromisoformat(key) for key in context.partition_keys)
         with warehouse.get_connection() as connection:
-            for report in read_days(connection, window):
-                path = write(report, settings.reports)
-                context.add_asset_metadata(
-                    {
-                        "file": dg.MetadataValue.path(str(path)),
-                        "preview": dg.MetadataValue.md(preview(report.rows("strategies"))),
-                        **{name: round(value, 2) for name, value in totals(report).items()},
-                    },
-                    partition_key=str(report.day),
-                )
+            reports = list(read_days(connection, window))
+        metadata = {}
+        for report in reports:
+            path = write(report, settings.reports)
+            metadata[str(report.day)] = {
+                "file": dg.MetadataValue.path(str(path)),
+                "preview": dg.MetadataValue.md(preview(report.rows("strategies"))),
+                **{name: round(value, 2) for name, value in totals(report).items()},
+            }
+        add_partition_metadata(context, metadata)
+        auditor(warehouse, settings).build_docs()
         return dg.MaterializeResult()
 
     @dg.asset(
@@ -78,12 +81,17 @@ def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefiniti
         context: dg.AssetExecutionContext, warehouse: Warehouse
     ) -> dg.MaterializeResult[None]:
         with warehouse.get_connection() as connection:
-            for key in context.partition_keys:
-                files = export_day(connection, date.fromisoformat(key), settings)
-                context.add_asset_metadata(
-                    {"files": dg.MetadataValue.json([str(path) for path in files])},
-                    partition_key=key,
-                )
+            files = {
+                key: export_day(connection, date.fromisoformat(key), settings)
+                for key in context.partition_keys
+            }
+        add_partition_metadata(
+            context,
+            {
+                key: {"files": dg.MetadataValue.json([str(path) for path in paths])}
+                for key, paths in files.items()
+            },
+        )
         return dg.MaterializeResult()
 
     return [daily_report, export]

@@ -18,6 +18,7 @@ import polars as pl
 
 from promo_assets.contract.tables import TableContract
 from promo_assets.event_log import report_check_evaluations
+from promo_assets.partition_metadata import add_partition_metadata
 from promo_assets.partitions import DAY, SEGMENT, Partitions, Window, week_of
 from promo_assets.settings import Settings
 from promo_assets.warehouse.connection import UnreadableError, Warehouse, WarehouseError
@@ -201,6 +202,8 @@ def write(
         contract, target.staged, (window.start, window.end) if window else None
     )
     blocked = _blocked(table, verdict, target)
+    if blocked:
+        auditor(warehouse, settings).build_docs()  # Whoever looks for the cause finds its page.
     with warehouse.get_connection() as connection:
         _record_findings(connection, contract, verdict, target, context.run_id)
         if target.window is None and blocked:
@@ -475,10 +478,11 @@ def _outcome(
     }
     if window is None:
         return Outcome(check, metadata | _lineage(table), every_day_held)
-    _note_partitions(context, table, target, published, notes)
+    _note_partitions(context, table, published)
     if len(context.partition_keys) > 1:
         report_check_evaluations(
             context.instance,
+            context.run,
             _evaluations(context, table, verdict, blocked, waiting),
         )
     return Outcome(check, metadata, every_day_held)
@@ -518,25 +522,16 @@ def _days_of(table: Table, key: str) -> tuple[tuple[date, ...], str]:
 
 
 def _note_partitions(
-    context: dg.AssetExecutionContext,
-    table: Table,
-    target: Slice,
-    published: Published,
-    notes: Mapping[str, Any],
+    context: dg.AssetExecutionContext, table: Table, published: Published
 ) -> None:
     """Row counts by partition; the column lineage once, on the newest, where the UI reads it."""
-    keys = list(context.partition_keys)
-    for key in keys:
+    metadata: dict[str, dict[str, Any]] = {}
+    for key in context.partition_keys:
         days, part = _days_of(table, key)
-        context.add_asset_metadata(
-            {
-                "dagster/partition_row_count": sum(
-                    published.rows_of(day, part) for day in days
-                )
-            },
-            partition_key=key,
-        )
-    context.add_asset_metadata(_lineage(table), partition_key=keys[-1])
+        rows = sum(published.rows_of(day, part) for day in days)
+        metadata[key] = {"dagster/partition_row_count": rows}
+    metadata[context.partition_keys[-1]] |= _lineage(table)
+    add_partition_metadata(context, metadata)
 
 
 def _evaluations(

@@ -34,7 +34,7 @@ def render(report: DayReport) -> str:
     strategies = report.rows("strategies")
     reach = max(
         (
-            max(abs(row["expected_margin_low"]), abs(row["expected_margin_high"]))
+            float(max(abs(row["expected_margin_low"]), abs(row["expected_margin_high"])))
             for row in strategies
             if row["offer_id"] is not None
         ),
@@ -47,10 +47,10 @@ def render(report: DayReport) -> str:
         strategies=strategies,
         intervals=[
             interval(
-                row["expected_margin_low"],
-                row["expected_margin"],
-                row["expected_margin_high"],
-                float(reach),
+                float(row["expected_margin_low"]),
+                float(row["expected_margin"]),
+                float(row["expected_margin_high"]),
+                reach,
             )
             if row["offer_id"] is not None
             else ""

@@ -1,0 +1,37 @@
+"""Metadata for many partitions of one step, in one go.
+
+`context.add_asset_metadata` lists every partition of the run to check each one that it is given:
+a year of days and segments (2,555 partitions) takes two minutes. Here the check is made once.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.execution.context.metadata_logging import (
+    AssetMetadataHandle,
+    OutputMetadataAccumulator,
+)
+
+
+def add_partition_metadata(
+    context: dg.AssetExecutionContext, metadata: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """As ``context.add_asset_metadata(values, partition_key=key)`` for each key of ``metadata``.
+
+    ``metadata`` maps partition keys of the run to their values, for the step's only asset. Raises
+    ValueError for a key that the run does not materialise.
+    """
+    strange = metadata.keys() - set(context.partition_keys)
+    if strange:
+        raise ValueError(f"partitions {sorted(strange)[:3]} are not materialised by this run")
+    step = context.get_step_execution_context()
+    told = step._metadata_accumulator.per_output_metadata
+    more = {
+        AssetMetadataHandle(asset_key=context.asset_key, partition_key=key): dict(values)
+        for key, values in metadata.items()
+    }
+    merged = {handle: {**told.get(handle, {}), **values} for handle, values in more.items()}
+    step._metadata_accumulator = OutputMetadataAccumulator(
+        per_output_metadata={**told, **merged}
+    )
