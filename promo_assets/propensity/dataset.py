@@ -10,7 +10,14 @@ import numpy as np
 import polars as pl
 
 KEYS = ("week", "as_of_date", "user_id", "label")
+OUTCOMES = ("orders_ahead", "spend_ahead")
+"""Columns of ``propensity.training_set`` that tell the future: never features."""
+
 MIN_TRAIN_WEEKS = 4
+
+
+class MissingFeatureError(ValueError):
+    """A frame lacks features that are asked of it. Not a `TrainingError`: waiting won't help."""
 
 
 class TrainingError(ValueError):
@@ -33,12 +40,12 @@ class Split:
 
 
 def feature_names(frame: pl.DataFrame) -> tuple[str, ...]:
-    """The numeric and boolean columns besides the keys, sorted."""
+    """The numeric and boolean columns besides keys and outcomes, sorted."""
     return tuple(
         sorted(
             name
             for name, kind in frame.schema.items()
-            if name not in KEYS and (kind.is_numeric() or kind == pl.Boolean)
+            if name not in (*KEYS, *OUTCOMES) and (kind.is_numeric() or kind == pl.Boolean)
         )
     )
 
@@ -46,11 +53,11 @@ def feature_names(frame: pl.DataFrame) -> tuple[str, ...]:
 def feature_matrix(frame: pl.DataFrame, names: Sequence[str]) -> np.ndarray:
     """``frame[names]`` as float64, shape (rows, features); null becomes NaN.
 
-    Raises `TrainingError` naming the columns that are missing.
+    Raises `MissingFeatureError` naming the columns.
     """
     missing = [name for name in names if name not in frame.columns]
     if missing:
-        raise TrainingError(
+        raise MissingFeatureError(
             f"features missing: {', '.join(missing)}; expected every feature that the model was "
             "trained on. Train again after features changed"
         )
@@ -61,6 +68,11 @@ def feature_matrix(frame: pl.DataFrame, names: Sequence[str]) -> np.ndarray:
 def labels(frame: pl.DataFrame) -> np.ndarray:
     """The label as float64 0/1, shape (rows,)."""
     return frame["label"].cast(pl.Float64).to_numpy()
+
+
+def last_day(frame: pl.DataFrame) -> date:
+    """The latest as-of date of a part."""
+    return max(frame["as_of_date"].to_list())
 
 
 def split_by_time(

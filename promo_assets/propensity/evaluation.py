@@ -21,9 +21,7 @@ def auc(y: np.ndarray, p: np.ndarray) -> float:
     return float((_ranks(p)[y == 1].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
-def auc_interval(
-    y: np.ndarray, p: np.ndarray, users: np.ndarray, seed: int
-) -> tuple[float, float]:
+def auc_interval(y: np.ndarray, p: np.ndarray, users: np.ndarray, seed: int) -> tuple[float, float]:
     """95 % percentile interval of the AUC, resampling whole users (200 draws): a user's weeks are
     alike, rows are not independent.
 
@@ -37,7 +35,8 @@ def auc_interval(
     size = codes.max() + 1
     draws = []
     for _ in range(BOOTSTRAPS):
-        weight = np.bincount(rng.integers(0, size, size), minlength=size)[sorted_codes].astype(float)
+        drawn = np.bincount(rng.integers(0, size, size), minlength=size)
+        weight = drawn[sorted_codes].astype(float)
         positive = np.add.reduceat(weight * sorted_y, first)
         negative = np.add.reduceat(weight * (1 - sorted_y), first)
         below = np.cumsum(negative) - negative / 2
@@ -123,6 +122,17 @@ def gain_curve(y: np.ndarray, p: np.ndarray, points: int = 101) -> tuple[np.ndar
     return shares, hits[np.round(shares * len(y)).astype(int)]
 
 
+def gains(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
+    """Gain and lift of the top 10, 20 and 30 % by score: the share of all buyers among them, and
+    that share over what a random choice of as many would hold."""
+    shares, reached = gain_curve(y, p)
+    told = {}
+    for percent in (10, 20, 30):
+        told[f"gain_{percent}"] = float(reached[percent])
+        told[f"lift_{percent}"] = float(reached[percent] / shares[percent])
+    return told
+
+
 def roc_curve(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates over falling thresholds, from (0, 0) to (1, 1)."""
     order = np.argsort(-p, kind="stable")
@@ -150,6 +160,7 @@ def measures(y: np.ndarray, p: np.ndarray, threshold: float) -> dict[str, float]
         "calibration_error": calibration_error(y, p),
         "base_rate": float(y.mean()),
         **decisions(confusion(y, p, threshold)),
+        **gains(y, p),
     }
 
 

@@ -28,7 +28,11 @@ class ModelFileError(RuntimeError):
 
 @dataclass(frozen=True)
 class PropensityModel:
-    """``platt`` is (slope, intercept) on the booster's margin (log-odds)."""
+    """``platt`` is (slope, intercept) on the booster's margin (log-odds).
+
+    ``cut_off`` is the last day that was known when it was trained; ``fitted_until`` the last day
+    whose labels were used to fit it (its test part comes after).
+    """
 
     booster_text: str
     features: tuple[str, ...]
@@ -36,6 +40,7 @@ class PropensityModel:
     threshold: float
     horizon: int
     cut_off: date
+    fitted_until: date
 
     @cached_property
     def booster(self) -> Any:
@@ -53,7 +58,7 @@ class PropensityModel:
     def predict(self, frame: pl.DataFrame) -> np.ndarray:
         """Calibrated probability of a purchase within the horizon, shape (rows,).
 
-        Raises `TrainingError` when a feature is missing.
+        Raises `MissingFeatureError` when a feature is missing.
         """
         slope, intercept = self.platt
         return 1 / (1 + np.exp(-(slope * self.margin(frame) + intercept)))
@@ -84,20 +89,21 @@ class PropensityModel:
         try:
             text = (folder / BOOSTER).read_text(encoding="utf-8")
             told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelFileError(f"{folder}: the model can't be read ({error})") from error
-        model = cls(
-            booster_text=text,
-            features=tuple(told["features"]),
-            platt=(told["platt"][0], told["platt"][1]),
-            threshold=told["threshold"],
-            horizon=told["horizon"],
-            cut_off=date.fromisoformat(told["cut_off"]),
-        )
+            model = cls(
+                booster_text=text,
+                features=tuple(told["features"]),
+                platt=(told["platt"][0], told["platt"][1]),
+                threshold=told["threshold"],
+                horizon=told["horizon"],
+                cut_off=date.fromisoformat(told["cut_off"]),
+                fitted_until=date.fromisoformat(told["fitted_until"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise ModelFileError(f"{folder}: the model can't be read ({error!r})") from error
         if model.sha256 != sha256:
             raise ModelFileError(
-                f"{folder}: SHA-256 is {model.sha256}, recorded was {sha256}: the model was changed "
-                "after training. Restore it, or train its week again"
+                f"{folder}: SHA-256 is {model.sha256}, recorded was {sha256}: the model was "
+                "changed after training. Restore it, or train its week again"
             )
         return model
 
@@ -109,6 +115,7 @@ class PropensityModel:
                 "threshold": self.threshold,
                 "horizon": self.horizon,
                 "cut_off": self.cut_off.isoformat(),
+                "fitted_until": self.fitted_until.isoformat(),
             },
             indent=1,
         )

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from promo_assets.propensity.dataset import MissingFeatureError
+from promo_assets.propensity.model import BOOSTER, MANIFEST, ModelFileError, PropensityModel
+from promo_assets.propensity.training import TrainingSettings, train
+
+Snapshots = Callable[..., pl.DataFrame]
+
+
+@pytest.fixture
+def model(snapshots: Snapshots) -> PropensityModel:
+    return train(snapshots(weeks=8), TrainingSettings(date(2024, 3, 3), threads=1)).model
+
+
+def test_a_saved_model_comes_back_equal(
+    model: PropensityModel, snapshots: Snapshots, tmp_path: Path
+) -> None:
+    model.save(tmp_path)
+    back = PropensityModel.load(tmp_path, model.sha256)
+    assert back == model
+    frame = snapshots(weeks=2, seed=7)
+    np.testing.assert_array_equal(back.predict(frame), model.predict(frame))
+
+
+def test_a_model_is_saved_as_text_only(model: PropensityModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [BOOSTER, MANIFEST]
+    assert (tmp_path / BOOSTER).read_text(encoding="utf-8").startswith("tree\n")
+
+
+def test_a_changed_tree_is_refused(model: PropensityModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    text = (tmp_path / BOOSTER).read_text(encoding="utf-8")
+    (tmp_path / BOOSTER).write_text(text.replace("leaf_value=", "leaf_value=9", 1))
+    with pytest.raises(ModelFileError, match=f"recorded was {model.sha256}"):
+        PropensityModel.load(tmp_path, model.sha256)
+
+
+@pytest.mark.parametrize("field", ["platt", "threshold", "features", "fitted_until"])
+def test_a_changed_or_removed_line_of_the_manifest_is_refused(
+    model: PropensityModel, tmp_path: Path, field: str
+) -> None:
+    model.save(tmp_path)
+    told = json.loads((tmp_path / MANIFEST).read_text())
+    wrong = {"platt": [1, 0], "threshold": 0.9, "features": ["x"], "fitted_until": "2030-01-01"}
+    (tmp_path / MANIFEST).write_text(json.dumps(told | {field: wrong[field]}))
+    with pytest.raises(ModelFileError, match="recorded was"):
+        PropensityModel.load(tmp_path, model.sha256)
+    (tmp_path / MANIFEST).write_text(json.dumps({k: v for k, v in told.items() if k != field}))
+    with pytest.raises(ModelFileError, match="can't be read"):
+        PropensityModel.load(tmp_path, model.sha256)
+
+
+def test_a_folder_without_a_model_is_named(model: PropensityModel, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=str(tmp_path)):
+        PropensityModel.load(tmp_path, model.sha256)
+
+
+def test_a_prediction_without_a_feature_says_which(
+    model: PropensityModel, snapshots: Snapshots
+) -> None:
+    with pytest.raises(MissingFeatureError, match="features missing: orders_90d"):
+        model.predict(snapshots(weeks=1).drop("orders_90d"))
+
+
+def test_nobody_gets_no_prediction(model: PropensityModel, snapshots: Snapshots) -> None:
+    assert model.predict(snapshots(weeks=1).clear()).shape == (0,)
+
+
+def test_contributions_add_up_to_the_margin(model: PropensityModel, snapshots: Snapshots) -> None:
+    frame = snapshots(weeks=1).head(5)
+    sums = [sum(row.values()) for row in model.contributions(frame)]
+    np.testing.assert_allclose(sums, model.margin(frame))
+
+
+def test_calibration_moves_the_probability_and_not_the_order(
+    model: PropensityModel, snapshots: Snapshots
+) -> None:
+    frame = snapshots(weeks=1)
+    bolder = replace(model, platt=(2 * model.platt[0], model.platt[1] + 1))
+    np.testing.assert_array_equal(
+        np.argsort(model.predict(frame), kind="stable"),
+        np.argsort(bolder.predict(frame), kind="stable"),
+    )

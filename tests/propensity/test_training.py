@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from promo_assets.propensity.dataset import TrainingError
+from promo_assets.propensity.training import TrainingSettings, fit_platt, train
+
+SETTINGS = TrainingSettings(date(2024, 5, 26), threads=1)
+Snapshots = Callable[..., pl.DataFrame]
+
+
+def test_the_same_rows_in_any_order_give_the_same_model_byte_by_byte(snapshots: Snapshots) -> None:
+    frame = snapshots()
+    once = train(frame, SETTINGS)
+    again = train(frame.sample(fraction=1, shuffle=True, seed=3), SETTINGS)
+    assert once.model.booster_text == again.model.booster_text
+    assert once.model.sha256 == again.model.sha256
+    assert once.metrics == again.metrics
+
+
+def test_the_seed_matters(snapshots: Snapshots) -> None:
+    frame = snapshots()
+    one, other = (train(frame, replace(SETTINGS, seed=seed)) for seed in (1, 2))
+    assert one.model.booster_text != other.model.booster_text
+
+
+def test_a_model_finds_who_buys_and_its_scores_are_probabilities(snapshots: Snapshots) -> None:
+    result = train(snapshots(users=500), SETTINGS)
+    assert result.metrics["auc"] > 0.7
+    assert result.metrics["auc_low"] < result.metrics["auc"] < result.metrics["auc_high"]
+    assert result.metrics["calibration_error"] < 0.08
+    assert next(iter(result.importance)) == "orders_90d"
+    assert sum(result.confusion.values()) == result.split["test"]["rows"] == 2000
+
+
+def test_shuffled_labels_teach_nothing(snapshots: Snapshots) -> None:
+    frame = snapshots(users=500)
+    shuffled = frame.with_columns(label=pl.col("label").shuffle(seed=4))
+    result = train(shuffled, SETTINGS)
+    assert result.metrics["auc"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_test_part_changes_no_model(snapshots: Snapshots) -> None:
+    frame = snapshots()
+    last = pl.col("as_of_date") > frame["as_of_date"].max() - timedelta(weeks=4)
+    changed = frame.with_columns(
+        label=pl.when(last).then(~pl.col("label")).otherwise(pl.col("label")),
+        orders_90d=pl.when(last).then(0).otherwise(pl.col("orders_90d")),
+    )
+    models = [train(part, SETTINGS).model for part in (frame, changed)]
+    assert models[0] == models[1]
+
+
+def test_a_model_knows_until_when_it_was_fitted(snapshots: Snapshots) -> None:
+    result = train(snapshots(), SETTINGS)
+    assert result.model.fitted_until == result.split["test"]["first"]
+
+
+def test_the_summary_has_a_value_for_every_column(snapshots: Snapshots) -> None:
+    summary = train(snapshots(), SETTINGS).summary()
+    assert len(summary) == 15
+    assert all(value is not None for value in summary.values())
+
+
+def test_too_little_history_is_refused(snapshots: Snapshots) -> None:
+    with pytest.raises(TrainingError, match="wait for more weeks"):
+        train(snapshots(weeks=5), SETTINGS)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    slope=st.floats(0.1, 5),
+    intercept=st.floats(-3, 3),
+    rows=st.integers(20, 500),
+)
+def test_platts_curve_equals_a_logistic_regression_on_his_targets(
+    seed: int, slope: float, intercept: float, rows: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    margin = rng.normal(0, 2, rows)
+    y = (rng.random(rows) < 1 / (1 + np.exp(-slope * margin - intercept))).astype(float)
+    positive, negative = y.sum(), rows - y.sum()
+    target = np.where(y == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    oracle = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(
+        np.tile(margin, 2)[:, None],
+        np.repeat([1, 0], rows),
+        sample_weight=np.concatenate([target, 1 - target]),
+    )
+    expected = (oracle.coef_[0, 0], oracle.intercept_[0])
+    assert fit_platt(y, margin) == pytest.approx(expected, rel=1e-3, abs=1e-3)
