@@ -31,7 +31,6 @@ def add_partition_metadata(
         AssetMetadataHandle(asset_key=context.asset_key, partition_key=key): dict(values)
         for key, values in metadata.items()
     }
-    merged = {handle: {**told.get(handle, {}), **values} for handle, values in more.items()}
-    step._metadata_accumulator = OutputMetadataAccumulator(
-        per_output_metadata={**told, **merged}
-    )
+    merged = dict(told)
+    merged.update({handle: {**told.get(handle, {}), **more[handle]} for handle in more})
+    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=merged)

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from promo_assets.assets.table import Production, ProductionError, Table
+from promo_assets.assets.table import Produce, Production, ProductionError, Table
 from promo_assets.contract.events import EVENT_COLUMNS, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
 from promo_assets.settings import Settings
@@ -90,7 +90,7 @@ def calendar(production: Production) -> pl.DataFrame:
 
 def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[Table]:
     """The group's tables that Python makes; the SQL models come from ``dbt_like_sql/core``."""
-    made = {
+    made: dict[str, Produce] = {
         "core.event_types": event_types,
         "core.calendar": calendar,
         "core.items": items,

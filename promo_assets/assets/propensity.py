@@ -162,9 +162,7 @@ def trainings(production: Production) -> pl.DataFrame:
         try:
             result = train(
                 labelled(production, week),
-                TrainingSettings(
-                    cut_off(week), settings.horizon_days, threads=settings.threads
-                ),
+                TrainingSettings(cut_off(week), settings.horizon_days, threads=settings.threads),
             )
         except TrainingError as error:
             rows[-1] |= {"status": "too_little_history", "detail": str(error)}
@@ -200,7 +198,7 @@ def champions(production: Production) -> pl.DataFrame:
         if training is not None:
             store = tracking(settings)
             new = store.load_model(training["model_version"], training["sha256"])
-            old = current and store.load_model(current["model_version"], current["sha256"])
+            old = store.load_model(current["model_version"], current["sha256"]) if current else None
             test = split_by_time(labelled(production, week), horizon=settings.horizon_days).test
             decision = decide(new, old, test)
             row |= {
@@ -309,9 +307,7 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
     ]
 
 
-def _by_champion(
-    production: Production, window: Window
-) -> Iterator[tuple[Window, dict[str, Any]]]:
+def _by_champion(production: Production, window: Window) -> Iterator[tuple[Window, dict[str, Any]]]:
     """The window in pieces of at most a month with the same champion; days without one are left
     out."""
     piece: list[date] = []
@@ -339,9 +335,7 @@ def _move_alias(production: Production, last: Mapping[str, Any]) -> None:
         tracking(production.settings).set_champion(last["model_version"])
 
 
-def _one(
-    production: Production, sql: str, parameters: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def _one(production: Production, sql: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
     """The first row of a query, or None; None too where the table was never published."""
     table = "propensity.champions" if "propensity.champions" in sql else "propensity.trainings"
     schema, name = table.split(".")

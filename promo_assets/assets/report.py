@@ -4,8 +4,8 @@ from datetime import date
 
 import dagster as dg
 
-from promo_assets.assets.table import auditor
 from promo_assets.assets.strategy import export_day
+from promo_assets.assets.table import auditor
 from promo_assets.partition_metadata import add_partition_metadata
 from promo_assets.partitions import DAY, Partitions, Window
 from promo_assets.report.data import read_days

@@ -58,6 +58,4 @@ def _table(
 
 def _select(model: SqlModel, production: Production) -> Query:
     assert production.window is not None
-    return Query(
-        model.sql, {"start": production.window.start, "end": production.window.end}
-    )
+    return Query(model.sql, {"start": production.window.start, "end": production.window.end})

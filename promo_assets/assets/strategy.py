@@ -153,9 +153,7 @@ def segment_strategy(production: Production) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def export_day(
-    connection: duckdb.DuckDBPyConnection, day: date, settings: Settings
-) -> list[Path]:
+def export_day(connection: duckdb.DuckDBPyConnection, day: date, settings: Settings) -> list[Path]:
     """Write a day's assignments and strategies under ``exports/<day>``; none if there are none."""
     found = connection.execute(
         "select count(*) from audit.publications"
@@ -271,7 +269,9 @@ def _days(
 
 
 def _effects(production: Production) -> pl.DataFrame:
-    return _read(production, "strategy.offer_effects", "as_of_date", "as_of_date, segment, offer_id")
+    return _read(
+        production, "strategy.offer_effects", "as_of_date", "as_of_date, segment, offer_id"
+    )
 
 
 def _prices(production: Production) -> pl.DataFrame:

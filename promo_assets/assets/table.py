@@ -91,7 +91,6 @@ class Table:
     automation: dg.AutomationCondition[Any] | None = None
     freshness: dg.FreshnessPolicy | None = None
 
-
     def with_audit_inputs(self, grids: Mapping[str, str]) -> "Table":
         """The table with what only its audits read as inputs too, so that it is there by then.
 
@@ -345,9 +344,7 @@ def _waiting(
     return waiting
 
 
-def _reduced(
-    table: Table, window: Window | None, waiting: Mapping[date, str]
-) -> Window | None:
+def _reduced(table: Table, window: Window | None, waiting: Mapping[date, str]) -> Window | None:
     """The window without the days at its ends that wait for an upstream day."""
     if window is None or not waiting:
         return window
@@ -453,9 +450,7 @@ def _outcome(
     if waiting:
         some = min(waiting)
         summary += f"; {len(waiting)} days wait (first {some}: {waiting[some]})"
-    every_day_held = bool(held_back) and (
-        window is None or not set(window.days) - held_back
-    )
+    every_day_held = bool(held_back) and (window is None or not set(window.days) - held_back)
     severe = bool(blocked)
     passed = not severe and not waiting and not verdict.warned
     check = dg.AssetCheckResult(
@@ -521,9 +516,7 @@ def _days_of(table: Table, key: str) -> tuple[tuple[date, ...], str]:
     return tuple(day + timedelta(days=offset) for offset in range(span)), ""
 
 
-def _note_partitions(
-    context: dg.AssetExecutionContext, table: Table, published: Published
-) -> None:
+def _note_partitions(context: dg.AssetExecutionContext, table: Table, published: Published) -> None:
     """Row counts by partition; the column lineage once, on the newest, where the UI reads it."""
     metadata: dict[str, dict[str, Any]] = {}
     for key in context.partition_keys:

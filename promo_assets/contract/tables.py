@@ -127,7 +127,9 @@ class TableContract(_Strict):
                 raise ValueError(f"column {name!r}: expected lower_snake_case")
         named = {*self.grain, *filter(None, (self.window, self.part))}
         if unknown := named - set(self.columns):
-            raise ValueError(f"grain, window or part names unknown columns: {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"grain, window or part names unknown columns: {', '.join(sorted(unknown))}"
+            )
         return self
 
     @property
@@ -143,9 +145,7 @@ class TableContract(_Strict):
         """Every ``a.b`` after a "from" or "join" of the ``rows`` audits, itself left out: the
         tables that they read, and perhaps a column after "distinct from"."""
         read = {
-            name
-            for expectation in self.expectations
-            for name in READ.findall(expectation.query)
+            name for expectation in self.expectations for name in READ.findall(expectation.query)
         }
         return frozenset(read - {self.table})
 

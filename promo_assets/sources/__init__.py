@@ -23,8 +23,13 @@ class SourceError(RuntimeError):
 class Source(Protocol):
     """What the ``events`` assets read."""
 
-    name: str
-    version: str
+    @property
+    def name(self) -> str:
+        """As in ``PROMO_SOURCE`` and ``raw.events.source``."""
+
+    @property
+    def version(self) -> str:
+        """Of the delivered data, where it has one."""
 
     def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
         """The rows delivered for the days of ``window``: the columns of ``raw.events`` without

@@ -120,8 +120,9 @@ def _read(path: Path, folder: Path) -> pl.DataFrame | None:
         ) from error
     return frame.select(
         *(
-            (pl.col(name).cast(pl.String) if name in frame.columns else pl.lit(None, pl.String))
-            .alias(name)
+            (
+                pl.col(name).cast(pl.String) if name in frame.columns else pl.lit(None, pl.String)
+            ).alias(name)
             for name in COLUMNS
         ),
         source_file=pl.lit(str(path.relative_to(folder))),

@@ -106,12 +106,11 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, contract: TableContract)
             f"). Drop it with `promo drop {contract.table}` and backfill it, or change the contract"
         )
     for name in contract.types.keys() - existing.keys():
-        connection.execute(f'alter table {contract.table} add column "{name}" {contract.types[name]}')
+        type_ = contract.types[name]
+        connection.execute(f'alter table {contract.table} add column "{name}" {type_}')
 
 
-def stage(
-    connection: duckdb.DuckDBPyConnection, target: Slice, rows: Query | pl.DataFrame
-) -> int:
+def stage(connection: duckdb.DuckDBPyConnection, target: Slice, rows: Query | pl.DataFrame) -> int:
     """Write the slice to its staging table and return its number of rows.
 
     Raises `PublishError` when the columns are not those of the contract, when a value can't
@@ -264,6 +263,7 @@ def _same_columns(contract: TableContract, described: duckdb.DuckDBPyConnection)
 
 
 def _inside(connection: duckdb.DuckDBPyConnection, target: Slice) -> None:
+    contract = target.contract
     where, parameters = _scope(target, ())
     outside = _count(
         connection,
@@ -272,9 +272,9 @@ def _inside(connection: duckdb.DuckDBPyConnection, target: Slice) -> None:
     )
     if outside:
         raise PublishError(
-            f"{target.contract.table}: {outside} rows lie outside the slice {target.window}"
-            f"{' ' + '/'.join(target.parts) if target.parts else ''}; a model may only write its own"
-            f" slice. Look at {target.staged}"
+            f"{contract.table}: {outside} rows lie outside the slice {target.window}"
+            f"{' ' + '/'.join(target.parts) if target.parts else ''}; a model may only write its"
+            f" own slice. Look at {target.staged}"
         )
 
 

@@ -64,7 +64,8 @@ def test_event_ids_are_unique(year) -> None:
 def test_measured_goods_coupons_and_free_lines_are_noted(year) -> None:
     notes = dict(
         year.execute(
-            "select split_part(note, ':', 1), count(*) from events where note is not null group by 1"
+            "select split_part(note, ':', 1), count(*) from events"
+            " where note is not null group by 1"
         ).fetchall()
     )
     assert notes == {"measured_goods": 13_506, "coupon_above_amount": 3_504, "free_line": 3_547}
