@@ -40,6 +40,7 @@ def table(number: int) -> dg.AssetsDefinition:
             context.add_asset_metadata({"dagster/row_count": 1, "gate": "ok"}, partition_key=day)
         report_check_evaluations(
             context.instance,
+            context.run,
             [
                 dg.AssetCheckEvaluation(
                     asset_key=context.asset_key,

@@ -40,11 +40,28 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_
 from dagster._core.storage.sql import create_engine
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool
 
 BATCH_SIZE = 1000
 """Events a transaction: some 50 ms with the write lock, so that other writers get their turn."""
+
+CHECKS = {
+    DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+    DagsterEventType.ASSET_CHECK_EVALUATION,
+}
+"""Never in one batch: a step's checks are planned before it starts."""
+
+PLANNED = AssetCheckExecutionRecordStatus.PLANNED.value
+CHANGED = (
+    "execution_status",
+    "evaluation_event",
+    "evaluation_event_timestamp",
+    "evaluation_event_storage_id",
+    "materialization_event_storage_id",
+)
+"""What an evaluation changes in the row that was planned for it."""
 
 IN_BULK = {
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
@@ -99,7 +116,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         a batch that fails (one event at a time) stores nothing twice.
         """
         runs = {event.run_id for event in events}
-        if len(runs) != 1 or not all(_comes_in_bulk(event) for event in events):
+        kinds = {event.dagster_event_type for event in events}
+        if len(runs) != 1 or kinds >= CHECKS or not all(map(_comes_in_bulk, events)):
             super().store_event_batch(events)
             return
         rows = [self._event_to_row(event) for event in events]
@@ -115,8 +133,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             )
             checks = [check for event in stored for check in _check_rows(*event)]
             if checks:
-                # A step that is tried again reports its partitions again: the last word counts.
-                index.execute(AssetCheckExecutionsTable.insert().prefix_with("OR REPLACE"), checks)
+                _store_checks(index, events[0].run_id, checks)
 
     def _store_assets(self, index: Connection, stored: Sequence[tuple[EventLogEntry, int]]) -> None:
         """Tags of every event, but the asset's own row only for those that show in the end."""
@@ -163,10 +180,47 @@ def _engine(url: str) -> Engine:
 
 
 def _comes_in_bulk(event: EventLogEntry) -> bool:
-    # An evaluation without partition updates the planned row of its run: the parent's matter.
+    # An evaluation outside a run, or of no partition, comes alone: the parent's matter.
     if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
-        return event.get_dagster_event().asset_check_evaluation_data.partition is not None
+        partition = event.get_dagster_event().asset_check_evaluation_data.partition
+        return event.run_id != RUNLESS_RUN_ID and partition is not None
     return event.dagster_event_type in IN_BULK
+
+
+def _store_checks(index: Connection, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert planned rows; an evaluation updates the row of its run, check and partition where
+    there is one, and is inserted where there is none."""
+    table = AssetCheckExecutionsTable
+    planned = [row for row in rows if row["execution_status"] == PLANNED]
+    if planned:
+        index.execute(table.insert(), planned)
+    evaluated = [row for row in rows if row["execution_status"] != PLANNED]
+    if not evaluated:
+        return
+    key = (table.c.asset_key, table.c.check_name, table.c.partition)
+    known = {tuple(found) for found in index.execute(select(*key).where(table.c.run_id == run_id))}
+    updates, inserts = [], []
+    for row in evaluated:
+        place = (row["asset_key"], row["check_name"], row["partition"])
+        if place not in known:
+            known.add(place)
+            inserts.append(row)
+            continue
+        of_row = dict(zip(("of_asset", "of_check", "of_partition"), place, strict=True))
+        updates.append({**row, **of_row, "of_run": run_id})
+    if inserts:
+        index.execute(table.insert(), inserts)
+    if updates:
+        of_row = (
+            table.c.asset_key == bindparam("of_asset"),
+            table.c.check_name == bindparam("of_check"),
+            table.c.partition == bindparam("of_partition"),
+            table.c.run_id == bindparam("of_run"),
+        )
+        index.execute(
+            table.update().where(*of_row).values({name: bindparam(name) for name in CHANGED}),
+            updates,
+        )
 
 
 def _check_rows(

@@ -50,7 +50,10 @@ class Tracking:
     @cached_property
     def client(self) -> MlflowClient:
         import logging
+        import os
 
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         from mlflow import MlflowClient

@@ -87,7 +87,9 @@ def range_job(partitions: dg.PartitionsDefinition) -> dg.JobDefinition:
                 context.add_asset_metadata({"dagster/row_count": len(key)}, partition_key=key)
             context.log.info("a line of the user")
             report_check_evaluations(
-                context.instance, [evaluation(name, key) for key in context.partition_keys]
+                context.instance,
+                context.run,
+                [evaluation(name, key) for key in context.partition_keys],
             )
             check = dg.AssetCheckResult(check_name="gate", passed=True)
             return dg.MaterializeResult(metadata={"rows": 7}, check_results=[check])
@@ -331,19 +333,30 @@ def test_reported_evaluations_are_those_of_reports_one_by_one(tmp_path: Path) ->
     results = [
         evaluation("orders", key, passed=key != "2017-01-03") for key in DAYS.get_partition_keys()
     ]
-    with instance_in(tmp_path / "single") as single, instance_in(tmp_path / "batched") as batched:
-        for result in results:
-            single.report_runless_asset_event(result)
-        report_check_evaluations(batched, results)
-        report_check_evaluations(batched, [])
+    run = dg.DagsterRun(job_name="daily", run_id=RUN)
+    planned = entry(
+        DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+        planned_check("orders", {"2017-01-01", "2017-01-02"}),
+        RUN,
+    )
+    with (
+        instance_in(tmp_path / "single", STOCK) as single,
+        instance_in(tmp_path / "batched") as batched,
+    ):
+        for instance in (single, batched):
+            instance.event_log_storage.store_event(planned)
+            report_check_evaluations(instance, run, results)
+            report_check_evaluations(instance, run, results[:2])  # The step is tried again.
+            report_check_evaluations(instance, run, [])
     one_by_one = tables_in(tmp_path / "single" / "history" / "runs", without_clock)
     assert tables_in(tmp_path / "batched" / "history" / "runs", without_clock) == one_by_one
     assert len(one_by_one["index.db", "asset_check_executions"]) == len(results)
 
 
 def test_evaluations_reach_a_storage_that_takes_no_batches() -> None:
+    run = dg.DagsterRun(job_name="daily", run_id=RUN)
     with dg.DagsterInstance.ephemeral() as instance:
-        report_check_evaluations(instance, [evaluation("orders", "2017-01-01", passed=False)])
+        report_check_evaluations(instance, run, [evaluation("orders", "2017-01-01", passed=False)])
         check = dg.AssetCheckKey(dg.AssetKey("orders"), "gate")
         (record,) = instance.event_log_storage.get_asset_check_execution_history(check, limit=5)
     assert record.status.value == "FAILED"

@@ -129,7 +129,7 @@ def table_asset(table: Table, settings: Settings, partitions: Partitions) -> dg.
                 blocking=True,
                 description=f"expectations/{contract.table.replace('.', '/')}.yaml, audited on the "
                 "staged slice before it is published",
-                partitions_def=None,
+                partitions_def=_grid(table, partitions),
             )
         ],
         metadata={
