@@ -162,7 +162,7 @@ def trainings(production: Production) -> pl.DataFrame:
         try:
             result = train(
                 labelled(production, week),
-                TrainingSettings(cut_off(week), settings.horizon_days, threads=settings.threads),
+                TrainingSettings(cut_off(week), settings.horizon_days),
             )
         except TrainingError as error:
             rows[-1] |= {"status": "too_little_history", "detail": str(error)}

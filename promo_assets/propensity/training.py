@@ -65,7 +65,7 @@ class TrainingSettings:
     cut_off: date
     horizon: int = 7
     seed: int = 20240229
-    threads: int = 2
+    threads: int = 2  # Not the machine's: it is written into the model, and so into its hash.
     lightgbm: Mapping[str, Any] = field(default_factory=lambda: dict(LIGHTGBM))
 
 
