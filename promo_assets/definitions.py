@@ -6,6 +6,8 @@ imports neither Great Expectations nor MLflow nor LightGBM (tests/test_definitio
 
 from __future__ import annotations
 
+import warnings
+
 import dagster as dg
 
 from promo_assets import automation
@@ -54,8 +56,12 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     """The Dagster definitions of one installation; tests pass their own settings."""
     settings = settings or load_settings()
     partitions = Partitions.starting(settings.start)
-    assets = [table_asset(table, settings, partitions) for table in build_tables(settings)]
-    assets += report.assets(settings, partitions)
+    with warnings.catch_warnings():
+        # Dagster's version is locked: what may change with the next one is no news in every log.
+        for category in (dg.BetaWarning, dg.PreviewWarning):
+            warnings.simplefilter("ignore", category)
+        assets = [table_asset(table, settings, partitions) for table in build_tables(settings)]
+        assets += report.assets(settings, partitions)
     return dg.Definitions(
         assets=assets,
         jobs=automation.jobs(),
