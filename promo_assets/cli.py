@@ -90,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     demo = command("demo", _demo, "the default source end to end, then a summary")
     demo.add_argument("--from", dest="first", type=_day, default=DEMO[0], metavar="D")
     demo.add_argument("--to", dest="last", type=_day, default=DEMO[1], metavar="D")
+    demo.add_argument(
+        "--train-every",
+        type=int,
+        default=4,
+        metavar="WEEKS",
+        help="weeks between trainings (default 4; PROMO_TRAIN_EVERY_WEEKS elsewhere)",
+    )
     summary = command("summary", _summary, "what a range of days holds: rows, gates, strategies")
     summary.add_argument("--from", dest="first", type=_day, required=True, metavar="D")
     summary.add_argument("--to", dest="last", type=_day, required=True, metavar="D")
@@ -158,7 +165,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
 def _demo(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.terminal import run_demo
 
-    return run_demo(_window(options), settings)
+    weeks = max(options.train_every, 1)
+    return run_demo(_window(options), settings.model_copy(update={"train_every_weeks": weeks}))
 
 
 def _summary(options: argparse.Namespace, settings: Settings) -> int:
