@@ -72,4 +72,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     )
 
 
-defs = build_definitions()
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What Dagster loads; a function, so that the command line does not build everything twice."""
+    return build_definitions()

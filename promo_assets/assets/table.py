@@ -17,7 +17,6 @@ import duckdb
 import polars as pl
 
 from promo_assets.contract.tables import TableContract
-from promo_assets.event_log import report_check_evaluations
 from promo_assets.partition_metadata import add_partition_metadata
 from promo_assets.partitions import DAY, SEGMENT, Partitions, Window, week_of
 from promo_assets.settings import Settings
@@ -36,7 +35,7 @@ from promo_assets.warehouse.publish import (
 )
 
 if TYPE_CHECKING:
-    from promo_assets.gates.audit import Auditor, Verdict
+    from promo_assets.gates.audit import Auditor, Finding, Verdict
 
 GATE = "gate"
 RETRIES = 2
@@ -374,8 +373,9 @@ def _record_findings(
     target: Slice,
     run_id: str,
 ) -> None:
-    """Keep what the gate found: one row an expectation and day that it failed on, and one row
-    (day = the slice's first) for each that passed."""
+    """Keep what the gate found: one row an expectation and day that it failed on, with the day's
+    offending rows (null where they can't be attributed to days), and one row (day = the slice's
+    first) for each that passed."""
     first = target.window.start if target.window else ALWAYS
     part = target.parts[0] if len(target.parts) == 1 else ""
     at = datetime.now(UTC).replace(tzinfo=None)
@@ -387,7 +387,7 @@ def _record_findings(
             finding.expectation,
             finding.severity,
             finding.passed,
-            finding.rows,
+            _rows_on(finding, day),
             finding.observed,
             run_id,
             at,
@@ -433,6 +433,13 @@ def _record_findings(
     connection.unregister("found")
 
 
+def _rows_on(finding: "Finding", day: date) -> int | None:
+    """The finding's offending rows on a day; the day of a table without partitions has all."""
+    if finding.passed or day == ALWAYS:
+        return finding.rows
+    return finding.rows_by_day.get(day)
+
+
 def _outcome(
     context: dg.AssetExecutionContext,
     table: Table,
@@ -475,6 +482,9 @@ def _outcome(
         return Outcome(check, metadata | _lineage(table), every_day_held)
     _note_partitions(context, table, published)
     if len(context.partition_keys) > 1:
+        # Here, because it brings Dagster's SQL storage: a second that loading has no use for.
+        from promo_assets.event_log import report_check_evaluations
+
         report_check_evaluations(
             context.instance,
             context.run,

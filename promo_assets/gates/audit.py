@@ -68,12 +68,12 @@ class _Slice:
             f"from range(date '{start}', date '{end}', interval 1 day)"
         )
 
-    def attributed(self, days: Sequence[date | None]) -> tuple[date, ...]:
-        """``days`` in order, or all days of the slice where some are missing or not of it."""
-        known = set(self.days)
-        if not days or any(day not in known for day in days):
-            return self.days
-        return tuple(sorted(day for day in days if day is not None))
+    def attributed(self, rows: int, by_day: Mapping[date, int]) -> dict[date, int]:
+        """``by_day`` in order, or nothing where some rows lack a day or have one of another
+        slice."""
+        if sum(by_day.values()) != rows or not by_day.keys() <= set(self.days):
+            return {}
+        return dict(sorted(by_day.items()))
 
 
 class Auditor:
@@ -225,7 +225,7 @@ def _finding(
         return Finding(rule.title, rule.severity, True, 0, (), (), "as expected", rule.definition)
     found = result.result
     if rule.query:
-        days = [date.fromisoformat(day) if day else None for day in found["details"]["days"]]
+        days = {date.fromisoformat(day): n for day, n in found["details"]["days"].items()}
         rows, examples = found["observed_value"], found["details"]["unexpected_rows"]
         return _failed(target, rule, _counted(rows), rows, days, examples)
     if "unexpected_count" in found:
@@ -265,19 +265,21 @@ def _failed(
     rule: Rule,
     observed: str,
     rows: int = 0,
-    days: Sequence[date | None] = (),
+    days: Mapping[date, int] | None = None,
     examples: Sequence[dict[str, Any]] = (),
     *,
     critical: bool = False,
 ) -> Finding:
-    """A failed finding; without ``days`` it is on all days of the slice."""
+    """A failed finding; where rows can't be attributed to days it is on all days of the slice."""
+    by_day = target.attributed(rows, days or {})
     return Finding(
         rule.title,
         "critical" if critical else rule.severity,
         False,
         rows,
-        target.attributed(days),
+        tuple(by_day) or target.days,
         tuple(examples),
         observed,
         rule.definition,
+        by_day,
     )

@@ -152,15 +152,15 @@ def summary_query(query: str, days: str, batch: str, *, dated: bool) -> str:
     """One row (row_count, days, examples) on the rows of ``query``; no row when it has none.
 
     ``query`` reads ``staged_rows``, which is all of ``batch``, and ``staged_days``, which is the
-    select ``days``. Without ``dated``, the list of days is empty.
+    select ``days``. ``days`` maps each day to its rows; rows without a day are in none, so that
+    without ``dated`` it is empty.
     """
-    day = "cast(day as date)" if dated else "null"
-    distinct = "list(distinct offence_day)" if dated else "[]"
+    day = "cast(day as date)" if dated else "cast(null as date)"
     return (
         f"with staged_rows as not materialized (select * from {batch}),\n"
         f"staged_days as ({days}),\n"
         f"offending_rows as not materialized (\n{query}\n)\n"
-        f"select count(*) as row_count, {distinct} as days,\n"
+        "select count(*) as row_count, coalesce(histogram(offence_day), map()) as days,\n"
         f"  list(example) filter (where place <= {EXAMPLES}) as examples\n"
         f"from (select offending_rows as example, {day} as offence_day,\n"
         "  row_number() over () as place from offending_rows)\n"

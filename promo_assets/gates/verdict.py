@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -21,7 +21,8 @@ class Finding:
     ``rows`` counts offending rows, 0 when passed or when a statistic of the whole slice failed.
     ``days`` are the days of the offending rows; all days of the slice when a failure can't be
     attributed to some; empty for tables without a window. ``examples`` hold up to `EXAMPLES`
-    offending rows, safe for JSON.
+    offending rows, safe for JSON. ``rows_by_day`` adds up to ``rows``; it is empty where rows
+    can't be attributed.
     """
 
     expectation: str
@@ -32,6 +33,7 @@ class Finding:
     examples: tuple[dict[str, Any], ...]
     observed: str
     definition: str
+    rows_by_day: Mapping[date, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from typing import TYPE_CHECKING, Any
 
 from promo_assets.report.charts import histogram, interval, line
 from promo_assets.report.data import DayReport
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 def render(report: DayReport) -> str:
@@ -101,6 +102,8 @@ def _bins(report: DayReport, topic: str, names: list[str]) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("promo_assets.report", "."),
         autoescape=True,
