@@ -34,17 +34,17 @@ with timed as (
                 and length(event_time) > 10
                 then try_cast(event_time as timestamptz)
             else timezone($zone, try_cast(event_time as timestamp))
-        end) as at,
+        end) as happened_at,
         try_cast(regexp_extract(source_file, '\\d{{4}}-\\d\\d-\\d\\d') as date) as file_day,
     from delivered_files
 ),
 dated as (
-    select *, greatest(coalesce(cast(at as date), file_day, $first), $first) as event_date
+    select *, greatest(coalesce(cast(happened_at as date), file_day, $first), $first) as event_date
     from timed
 )
 select
     {", ".join(name for name in COLUMNS if name != "event_time")},
-    coalesce(strftime(at, '%Y-%m-%d %H:%M:%S.%f'), event_time) as event_time,
+    coalesce(strftime(happened_at, '%Y-%m-%d %H:%M:%S.%f'), event_time) as event_time,
     event_date,
     'files' as source,
     source_file,
