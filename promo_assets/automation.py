@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import dagster as dg
@@ -21,7 +22,10 @@ TRAINING = dg.AssetSelection.assets(
     "propensity/training_set", "propensity/trainings", "propensity/champions"
 )
 STRATEGIES = dg.AssetSelection.assets("strategy/segment_strategy", "strategy/assignments")
-DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS)
+DIMENSIONS = dg.AssetSelection.assets(
+    "core/calendar", "core/event_types", "core/items", "core/users", "core/offers"
+)
+DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS) - DIMENSIONS
 REPORT = dg.AssetSelection.assets("report/daily_report", "strategy/export")
 DECISIONS = (
     dg.AssetSelection.groups("propensity", "segments", "strategy") - TRAINING - STRATEGIES - REPORT
@@ -58,9 +62,11 @@ def following() -> dg.AutomationCondition[Any]:
     ).with_label("follows its inputs behind their gates")
 
 
+@lru_cache(maxsize=1)
 def jobs() -> Sequence[Any]:
     """One job for each grid: Dagster can't mix days, weeks and days x segments in one."""
     return [
+        dg.define_asset_job("dimensions", DIMENSIONS, description="Items, users, offers."),
         dg.define_asset_job("daily_tables", DAILY, description="Events, features, profiles."),
         dg.define_asset_job("weekly_training", TRAINING, description="Train; pick the champion."),
         dg.define_asset_job(
@@ -74,9 +80,16 @@ def jobs() -> Sequence[Any]:
 
 
 def schedules() -> Sequence[Any]:
-    """Every day at 02:00 UTC yesterday's tables; on Mondays at 04:00 UTC last week's training."""
-    daily, weekly, *_ = jobs()
+    """Every day (UTC) at 01:30 the dimensions and at 02:00 yesterday's tables; on Mondays at 04:00
+    last week's training."""
+    dimensions, daily, weekly, *_ = jobs()
     return [
+        dg.ScheduleDefinition(
+            name="dimensions_schedule",
+            job=dimensions,
+            cron_schedule="30 1 * * *",
+            execution_timezone="UTC",
+        ),
         dg.build_schedule_from_partitioned_job(
             daily, name="daily_tables_schedule", hour_of_day=2, minute_of_hour=0
         ),

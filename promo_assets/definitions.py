@@ -48,8 +48,8 @@ def build_tables(settings: Settings) -> list[Table]:
             f"expectations for unknown tables: {', '.join(sorted(surplus))}; write their models "
             f"in {MODELS}, or remove the files"
         )
-    grids = {table.contract.table: table.grid for table in tables}
-    return [automation.automated(table.with_audit_inputs(grids)) for table in tables]
+    by_name = {table.contract.table: table for table in tables}
+    return [automation.automated(table.with_audit_inputs(by_name)) for table in tables]
 
 
 def build_definitions(settings: Settings | None = None) -> dg.Definitions:

@@ -35,12 +35,22 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class Phase:
-    """One Dagster run: a job over a range of partition keys."""
+    """One Dagster run: a job over a range of partition keys, '' for a job without partitions."""
 
     job: str
     title: str
-    first: str
-    last: str
+    first: str = ""
+    last: str = ""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """How Dagster is told the range."""
+        if not self.first:
+            return {}
+        return {
+            "dagster/asset_partition_range_start": self.first,
+            "dagster/asset_partition_range_end": self.last,
+        }
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,8 @@ def plan(window: Window, settings: Settings) -> list[Phase]:
             "PROMO_START, the last one yesterday (UTC)"
         )
     first, final = window.start.isoformat(), window.days[-1].isoformat()
-    phases = [Phase("daily_tables", "events, features, profiles", first, final)]
+    phases = [Phase("dimensions", "items, users, offers")]
+    phases.append(Phase("daily_tables", "events, features, profiles", first, final))
     mondays = sorted({week_of(day) for day in window.days})
     weeks = [
         monday
@@ -92,15 +103,16 @@ def prepare_home(settings: Settings) -> None:
     """Create ``PROMO_HOME`` with Dagster's instance file where it is missing, and point Dagster
     at it. Nothing existing is touched."""
     home = settings.dagster_home
+    instance = home / "dagster.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)
+        if not instance.exists():
+            shutil.copyfile(Path(__file__).with_name("dagster.yaml"), instance)
     except OSError as error:
         raise RunError(
-            f"PROMO_HOME={settings.home}: can't be created ({error.strerror})"
+            f"PROMO_HOME={settings.home}: can't be written ({error.strerror}: {error.filename}); "
+            "set PROMO_HOME to a folder that can"
         ) from error
-    instance = home / "dagster.yaml"
-    if not instance.exists():
-        shutil.copyfile(Path(__file__).with_name("dagster.yaml"), instance)
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["PROMO_HOME"] = str(settings.home)
     os.environ["PROMO_EVENT_LOG"] = str(home / "history" / "runs")
@@ -111,7 +123,15 @@ def prepare_home(settings: Settings) -> None:
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance in ``PROMO_HOME/dagster``."""
     prepare_home(settings)
-    with dg.DagsterInstance.get() as instance:
+    try:
+        opened = dg.DagsterInstance.get()
+    except (dg.DagsterError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(
+            f"{settings.dagster_home / 'dagster.yaml'}: Dagster can't open its instance ({reason}). "
+            "Correct the file, or remove it to get the default back"
+        ) from error
+    with opened as instance:
         yield instance
 
 
@@ -153,18 +173,17 @@ def run_phase(
         raise_on_error=False,
         # Failures are told by the caller, in one line each; the event log holds everything.
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        tags={
-            BATCH_TAG: batch,
-            "dagster/asset_partition_range_start": phase.first,
-            "dagster/asset_partition_range_end": phase.last,
-        },
+        tags={BATCH_TAG: batch, **phase.tags},
     )
-    failures = tuple(
+    failures = [
         (event.step_key or "?", _reason(event))
         for event in result.all_events
         if event.is_step_failure
-    )
-    return PhaseResult(phase, run_id, result.success, time.perf_counter() - began, failures)
+    ]
+    if not result.success and not failures:  # It failed before its first step.
+        told = [event.message or "" for event in result.all_events if event.is_failure]
+        failures.append((phase.job, " ".join(told) or "no reason was recorded"))
+    return PhaseResult(phase, run_id, result.success, time.perf_counter() - began, tuple(failures))
 
 
 def run_days(

@@ -336,15 +336,7 @@ def _move_alias(production: Production, last: Mapping[str, Any]) -> None:
 
 
 def _one(production: Production, sql: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The first row of a query, or None; None too where the table was never published."""
-    table = "propensity.champions" if "propensity.champions" in sql else "propensity.trainings"
-    schema, name = table.split(".")
-    known = production.connection.execute(
-        "select count(*) from duckdb_tables() where schema_name = ? and table_name = ?",
-        [schema, name],
-    ).fetchone()
-    if known == (0,):
-        return None
+    """The first row of a query, or None."""
     found = production.connection.execute(sql, dict(parameters)).pl()
     return found.row(0, named=True) if found.height else None
 

@@ -27,6 +27,7 @@ from promo_assets.warehouse.publish import (
     PublishError,
     Query,
     Slice,
+    ensure_table,
     missing_inputs,
     prepare,
     publish,
@@ -73,7 +74,8 @@ class Table:
     itself means that it carries its previous day forward. ``whole`` are upstream tables without
     partitions. ``weekly`` are upstream tables by week, with the first and last week read relative
     to the own; ``segmented`` are upstream tables by day and segment, read for the own segment.
-    ``grid`` is how the table itself is partitioned.
+    ``grid`` is how the table itself is partitioned. ``read`` are the contracts of all that the
+    table or its audits read.
     """
 
     contract: TableContract
@@ -85,22 +87,22 @@ class Table:
     whole: tuple[str, ...] = ()
     weekly: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     segmented: tuple[str, ...] = ()
+    read: tuple[TableContract, ...] = ()
     kinds: frozenset[str] = frozenset({"duckdb", "table"})
     lineage: Callable[[], Mapping[str, Sequence[tuple[str, str]]]] | None = None
     automation: dg.AutomationCondition[Any] | None = None
     freshness: dg.FreshnessPolicy | None = None
 
-    def with_audit_inputs(self, grids: Mapping[str, str]) -> "Table":
-        """The table with what only its audits read as inputs too, so that it is there by then.
-
-        ``grids`` maps every table to how it is partitioned.
-        """
+    def with_audit_inputs(self, tables: Mapping[str, "Table"]) -> "Table":
+        """The table with what only its audits read as inputs too, so that it is there by then."""
         known = {*self.inputs, *self.whole, *self.weekly, *self.segmented}
-        more = sorted((self.contract.audited_against & grids.keys()) - known)
+        more = sorted((self.contract.audited_against & tables.keys()) - known)
+        grids = {name: tables[name].grid for name in more}
         return replace(
             self,
             inputs={**self.inputs, **{name: 0 for name in more if grids[name] == "day"}},
             whole=(*self.whole, *(name for name in more if grids[name] == "whole")),
+            read=tuple(tables[name].contract for name in sorted({*known, *more})),
         )
 
 
@@ -181,6 +183,8 @@ def write(
     notes: dict[str, Any] = {}
     with warehouse.get_connection() as connection:
         prepare(connection)
+        for upstream in table.read:
+            ensure_table(connection, upstream)  # Empty before its first publication, not missing.
         waiting = _waiting(connection, table, window, parts, settings.start)
         window = _reduced(table, window, waiting)
         weeks = tuple(week for week in weeks if window and week in window.days)
