@@ -10,7 +10,7 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
@@ -56,13 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _expected(error: Exception) -> int | None:
     """The exit code of an error whose message is meant for users; None for a defect."""
+    from promo_assets.explanation import UnknownUserError
     from promo_assets.runs import RunError
     from promo_assets.sources import SourceError
     from promo_assets.strategy.catalogue import CatalogueError
     from promo_assets.warehouse.connection import WarehouseError
     from promo_assets.warehouse.models import ModelError
 
-    if isinstance(error, (RunError, SourceError, CatalogueError, ModelError)):
+    if isinstance(error, (RunError, SourceError, CatalogueError, ModelError, UnknownUserError)):
         return 2
     return 1 if isinstance(error, WarehouseError) else None
 
@@ -101,14 +102,16 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("--from", dest="first", type=_day, required=True, metavar="D")
     summary.add_argument("--to", dest="last", type=_day, required=True, metavar="D")
     dev = command("dev", _dev, "the Dagster UI and the MLflow UI on 127.0.0.1")
-    dev.add_argument("--port", type=int, default=3000, help="of Dagster (default 3000)")
-    dev.add_argument("--mlflow-port", type=int, default=5000, help="of MLflow (default 5000)")
+    dev.add_argument("--port", type=_port, default=3000, help="of Dagster (default 3000)")
+    dev.add_argument("--mlflow-port", type=_port, default=5000, help="of MLflow (default 5000)")
     sql = command("sql", _sql, "print the SQL that a day of a table runs")
     sql.add_argument("table", metavar="TABLE")
     sql.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
     explain = command("explain", _explain, "why a user got which offer")
     explain.add_argument("user", metavar="USER")
     explain.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
+    erase = command("erase", _erase, "delete a user from tables and exports, for good")
+    erase.add_argument("user", metavar="USER")
     export = command("export", _export, "write a day's assignments as Parquet and CSV")
     export.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
     drop = command("drop", _drop, "drop a table, to be backfilled after its contract changed")
@@ -118,11 +121,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
+        day = date.max
+    if day == date.max:  # It has no day after it, at which a window could end.
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a date; expected YYYY-MM-DD such as 2017-03-01"
-        ) from None
+        )
+    return day
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdecimal() and 0 < int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port; expected a number from 1 to 65535")
 
 
 def _group(text: str) -> str:
@@ -143,10 +155,23 @@ def _window(options: argparse.Namespace) -> Window:
     return Window(options.first, options.last + timedelta(days=1))
 
 
-def _table(name: str, settings: Settings) -> Table:
+def _made(settings: Settings) -> Settings:
+    """``settings``, if their warehouse was ever written."""
+    if not settings.warehouse.exists():
+        raise UsageError(
+            f"{settings.warehouse}: there is no warehouse; run `promo demo` or `promo run` first, "
+            "or set PROMO_HOME to where it is"
+        )
+    return settings
+
+
+def _tables(settings: Settings) -> dict[str, Table]:
     from promo_assets.definitions import build_tables
 
-    tables = {table.contract.table: table for table in build_tables(settings)}
+    return {table.contract.table: table for table in build_tables(settings)}
+
+
+def _known(name: str, tables: Mapping[str, Table]) -> Table:
     if name in tables:
         return tables[name]
     near = difflib.get_close_matches(name, tables, n=1, cutoff=0.4)
@@ -172,7 +197,7 @@ def _demo(options: argparse.Namespace, settings: Settings) -> int:
 def _summary(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.terminal import print_summary
 
-    print_summary(_window(options), settings, ())
+    print_summary(_window(options), _made(settings), ())
     return 0
 
 
@@ -183,30 +208,49 @@ def _dev(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _sql(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.definitions import MODELS, build_tables
-    from promo_assets.warehouse.models import load_models, render
+    from promo_assets.definitions import MODELS
+    from promo_assets.warehouse.models import load_model, render
 
-    table = _table(options.table, settings).contract
-    contracts = {item.contract.table: item.contract for item in build_tables(settings)}
-    windowed = {name: contract.window is not None for name, contract in contracts.items()}
-    models = load_models(MODELS, known=list(contracts), windowed=windowed)
-    if table.table not in models:
-        raise UsageError(f"{table.table} is made by Python, not by SQL; see its asset")
-    print(render(models[table.table], options.day, options.day + timedelta(days=1)))
+    name = _known(options.table, _tables(settings)).contract.table
+    path = MODELS / f"{name.replace('.', '/')}.sql"
+    if not path.exists():
+        raise UsageError(
+            f"{name} is made by Python, not by SQL; see promo_assets/assets for what makes it"
+        )
+    print(render(load_model(path, MODELS), options.day, options.day + timedelta(days=1)))
     return 0
 
 
 def _explain(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.terminal import explain_user
+    from promo_assets.explanation import explain
+    from promo_assets.warehouse.connection import Warehouse
 
-    return explain_user(options.user, options.day, settings)
+    with Warehouse.of(_made(settings)).get_connection() as connection:
+        print(explain(options.user, options.day, connection, settings))
+    return 0
+
+
+def _erase(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.erasure import erase
+    from promo_assets.warehouse.connection import Warehouse
+
+    with Warehouse.of(_made(settings)).get_connection() as connection:
+        erased = erase(options.user, connection, settings)
+    if not erased:
+        raise UsageError(f"user {options.user!r} has no rows in {settings.warehouse}")
+    for place, rows in erased.items():
+        print(f"{place:<40} {rows:>9,}")
+    print(f"{'rows erased':<40} {sum(erased.values()):>9,}")
+    return 0
 
 
 def _export(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.assets.strategy import export_day
     from promo_assets.warehouse.connection import Warehouse
+    from promo_assets.warehouse.publish import prepare
 
-    with Warehouse.of(settings).get_connection() as connection:
+    with Warehouse.of(_made(settings)).get_connection() as connection:
+        prepare(connection)
         written = export_day(connection, options.day, settings)
     if not written:
         raise UsageError(
@@ -221,8 +265,8 @@ def _drop(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.warehouse.connection import Warehouse
     from promo_assets.warehouse.publish import drop
 
-    table = _table(options.table, settings).contract.table
-    with Warehouse.of(settings).get_connection() as connection:
+    table = _known(options.table, _tables(settings)).contract.table
+    with Warehouse.of(_made(settings)).get_connection() as connection:
         drop(connection, table)
     print(f"{table} is dropped; backfill it from the Dagster UI or with `promo run`")
     return 0

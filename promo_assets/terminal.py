@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -14,16 +15,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
-from promo_assets.partitions import Window
-from promo_assets.runs import Phase, PhaseResult, open_instance, plan, run_days
+from promo_assets.partitions import SEGMENTS, Window
+from promo_assets.runs import Phase, PhaseResult, open_instance, plan, prepare_home, run_days
 from promo_assets.settings import Settings
+from promo_assets.sources import open_source
+from promo_assets.strategy.catalogue import load_catalogue
 from promo_assets.warehouse.connection import Warehouse
-from promo_assets.warehouse.publish import prepare
+from promo_assets.warehouse.publish import ALWAYS, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SHOWN_FINDINGS = 8
+PLAIN_WIDTH = 120
+"""Columns when nobody tells (a pipe, a log of CI): the widest table fits."""
 
 
 def run_with_progress(window: Window, settings: Settings, groups: Sequence[str]) -> int:
@@ -44,8 +49,9 @@ def run_demo(window: Window, settings: Settings) -> int:
 
 
 def _run(window: Window, settings: Settings, groups: Sequence[str]) -> list[PhaseResult]:
-    console = Console()
+    console = _console()
     plan(window, settings)  # A wrong range is refused before anything is loaded.
+    _check(settings, groups)
     with open_instance(settings) as instance:
         from promo_assets.definitions import build_definitions
 
@@ -54,6 +60,22 @@ def _run(window: Window, settings: Settings, groups: Sequence[str]) -> list[Phas
             return run_days(
                 window, settings, definitions, instance, groups=groups, listen=tell
             )
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def _check(settings: Settings, groups: Sequence[str]) -> None:
+    """Refuse what would make the run fail at its first steps, while one line can tell it."""
+    chosen = set(groups or ("events", "strategy"))
+    prepare_home(settings)
+    with Warehouse.of(settings).get_connection():
+        pass
+    if "events" in chosen:
+        open_source(settings)
+    if chosen & {"events", "strategy"}:
+        load_catalogue(settings.offers, SEGMENTS)
 
 
 @contextmanager
@@ -98,10 +120,8 @@ def _verdict(results: Sequence[PhaseResult], window: Window, settings: Settings)
             {"runs": runs},
         ).fetchall()
     for table, expectation, days, first, rows, observed in held:
-        print(
-            f"GATE {table}: {expectation} failed on {days} day(s) from {first}, {rows} row(s): "
-            f"{observed}"
-        )
+        where = "" if first == ALWAYS else f" on {days} day(s) from {first}"
+        print(f"GATE {table}: {expectation} failed{where}{_counted(rows)}: {observed}")
     if failures or held:
         print("Held-back days stay in schema staging; published data is unchanged.")
         return 1
@@ -113,9 +133,9 @@ def print_summary(
 ) -> None:
     """One screen: rows, gates, rejected rows, model, strategies of the last day, time, where to
     look next."""
-    console = Console()
+    console = _console()
     last = window.days[-1]
-    bounds = {"start": window.start, "end": window.end}
+    bounds = {"start": window.start, "end": window.end, "always": ALWAYS}
     with Warehouse.of(settings).get_connection() as connection:
         prepare(connection)
         _print_tables(console, connection, bounds)
@@ -131,8 +151,9 @@ def print_summary(
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None) -> list[Any]:
     """The rows of a query; none when a table of it was never published."""
+    used = {name: value for name, value in (parameters or {}).items() if f"${name}" in sql}
     try:
-        return connection.execute(sql, parameters or {}).fetchall()
+        return connection.execute(sql, used).fetchall()
     except duckdb.CatalogException:
         return []
 
@@ -146,7 +167,7 @@ def _print_tables(
     for table, days, rows in _rows(
         connection,
         "select table_name, count(distinct day), sum(row_count) from audit.publications"
-        " where (day >= $start and day < $end) or day = date '0001-01-01' group by all order by"
+        " where (day >= $start and day < $end) or day = $always group by all order by"
         " min(published_at)",
         bounds,
     ):
@@ -162,7 +183,7 @@ def _print_gates(
         "select count(*) filter (passed), count(*) filter (not passed and severity = 'warning'),"
         " count(*) filter (not passed and severity = 'critical') from (select table_name,"
         " expectation, severity, bool_and(passed) as passed from audit.findings"
-        " where (day >= $start and day < $end) or day = date '0001-01-01' group by all)",
+        " where (day >= $start and day < $end) or day = $always group by all)",
         bounds,
     )
     if not found:
@@ -175,16 +196,21 @@ def _print_gates(
         connection,
         "select table_name, expectation, severity, count(distinct day), sum(row_count)"
         " from audit.findings where not passed"
-        " and ((day >= $start and day < $end) or day = date '0001-01-01')"
+        " and ((day >= $start and day < $end) or day = $always)"
         " group by all order by severity, 4 desc",
         bounds,
     )
     for table, expectation, severity, days, rows in worst[:SHOWN_FINDINGS]:
         console.print(
-            f"  {severity}: {table} {expectation} on {days} day(s), {rows:,} row(s)", highlight=False
+            f"  {severity}: {table} {expectation} on {days} day(s){_counted(rows)}", highlight=False
         )
     if len(worst) > SHOWN_FINDINGS:
         console.print(f"  and {len(worst) - SHOWN_FINDINGS} more in audit.findings")
+
+
+def _counted(rows: int | None) -> str:
+    """The offending rows of a finding; nothing where it is on a statistic or can't tell days."""
+    return f", {rows:,} row(s)" if rows else ""
 
 
 def _print_rejected(

@@ -23,9 +23,14 @@ _HASH = ", ".join(
     for column in EVENT_COLUMNS
     if column.name not in ("event_id", "event_date")
 )
+NOT_ERASED = (
+    "(user_id is null or sha256(user_id) not in (select user_key from audit.erased_users))"
+)
+"""Leaves out users whom `promo erase` deleted: a source delivers them again."""
+
 KEYED = (
     "select delivered.*, coalesce(event_id, md5(concat_ws(chr(31), {hash}))) as event_key "
-    "from ({select}) as delivered"
+    f"from ({{select}}) as delivered where {NOT_ERASED}"
 )
 
 
@@ -52,9 +57,10 @@ def items(production: Production) -> Query:
 def users(production: Production) -> Query:
     """The source's user table."""
     try:
-        return open_source(production.settings).users()
+        query = open_source(production.settings).users()
     except SourceError as error:
         raise ProductionError(str(error)) from error
+    return Query(f"select * from ({query.sql}) where {NOT_ERASED}", query.parameters)
 
 
 def offers(production: Production) -> pl.DataFrame:

@@ -179,6 +179,17 @@ def catalogue_of(settings: Settings) -> Catalogue:
         raise ProductionError(str(error)) from error
 
 
+def users_sql(catalogue: Catalogue) -> str:
+    """The select of `USERS` with what the catalogue's conditions read of each user."""
+    caps = {
+        f"offers_sent_{offer.frequency_cap.days}d"
+        for offer in catalogue.offers
+        if offer.frequency_cap is not None
+    }
+    # The names are of the catalogue's whole numbers, checked by it; they carry no text.
+    return USERS.format(capped=", ".join(sorted(caps)) or "first_event_date")
+
+
 def catalogue_version(settings: Settings) -> str:
     """The catalogue file's SHA-256, twelve digits."""
     return hashlib.sha256(settings.offers.read_bytes()).hexdigest()[:12]
@@ -250,16 +261,10 @@ def _days(
 ) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
     """Each day of the window with its users of ``segments`` and what is known of the offers."""
     assert production.window is not None
-    caps = {
-        f"offers_sent_{offer.frequency_cap.days}d"
-        for offer in catalogue_of(production.settings).offers
-        if offer.frequency_cap is not None
-    }
-    # The names are of the catalogue's whole numbers, checked by it; they carry no text.
-    sql = USERS.format(capped=", ".join(sorted(caps)) or "first_event_date")
     users = _by_day(
         production.connection.execute(
-            sql, _bounds(production.window) | {"segments": list(segments)}
+            users_sql(catalogue_of(production.settings)),
+            _bounds(production.window) | {"segments": list(segments)},
         ).pl()
     )
     known = _by_day(_effects(production))
