@@ -57,8 +57,7 @@ def following() -> dg.AutomationCondition[Any]:
     is asked for. Gates: no blocking check of an input has failed for that partition.
     """
     return (
-        dg.AutomationCondition.eager()
-        & dg.AutomationCondition.all_deps_blocking_checks_passed()
+        dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
     ).with_label("follows its inputs behind their gates")
 
 

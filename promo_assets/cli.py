@@ -74,7 +74,9 @@ def _complain(error: Exception, code: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="promo", description="Personalised promotions, decided and measured daily.")
+    parser = Parser(
+        prog="promo", description="Personalised promotions, decided and measured daily."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
     def command(

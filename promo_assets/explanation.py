@@ -104,8 +104,8 @@ def _behaviour(snapshot: Mapping[str, Any], profile: Mapping[str, Any] | None) -
     interests = [profile[f"top_category_{place}"] for place in (1, 2, 3)]
     yield _told(
         "Profile",
-        f"{profile['lifecycle']}; RFM {profile['rfm'] or '–'}; price sensitivity "
-        f"{'–' if sensitivity is None else f'{sensitivity:.2f}'}; buys "
+        f"{profile['lifecycle']}; RFM {profile['rfm'] or 'unknown'}; price sensitivity "
+        f"{'unknown' if sensitivity is None else f'{sensitivity:.2f}'}; buys "
         f"{', '.join(filter(None, interests)) or 'nothing known'}",
     )
 
@@ -178,7 +178,8 @@ def _offers(
         f"a unit of budget must earn {price['price']:.4f} beyond its cost that day",
     )
     (segment,) = users["segment"]
-    known = {row["offer_id"]: row for row in effects.iter_rows(named=True) if row["segment"] == segment}
+    in_segment = effects.filter(pl.col("segment") == segment)
+    known = {row["offer_id"]: row for row in in_segment.iter_rows(named=True)}
     for place, offer in enumerate(catalogue.ids):
         value, cost = worth.value[0, place], worth.cost[0, place]
         if reason := rules.reasons[0, place]:

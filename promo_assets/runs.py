@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,8 +127,8 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     except (dg.DagsterError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise RunError(
-            f"{settings.dagster_home / 'dagster.yaml'}: Dagster can't open its instance ({reason}). "
-            "Correct the file, or remove it to get the default back"
+            f"{settings.dagster_home / 'dagster.yaml'}: Dagster can't open its instance ({reason})."
+            " Correct the file, or remove it to get the default back"
         ) from error
     with opened as instance:
         yield instance
@@ -151,9 +150,7 @@ def run_phase(
     job = definitions.resolve_job_def(phase.job)
     keys = job.asset_layer.executable_asset_keys
     chosen = [
-        key
-        for key in sorted(keys)
-        if not groups or job.asset_layer.get(key).group_name in groups
+        key for key in sorted(keys) if not groups or job.asset_layer.get(key).group_name in groups
     ]
     if not chosen:
         return None
@@ -181,8 +178,8 @@ def run_phase(
         if event.is_step_failure
     ]
     if not result.success and not failures:  # It failed before its first step.
-        told = [event.message or "" for event in result.all_events if event.is_failure]
-        failures.append((phase.job, " ".join(told) or "no reason was recorded"))
+        reasons = [event.message or "" for event in result.all_events if event.is_failure]
+        failures.append((phase.job, " ".join(reasons) or "no reason was recorded"))
     return PhaseResult(phase, run_id, result.success, time.perf_counter() - began, tuple(failures))
 
 
@@ -212,11 +209,6 @@ def run_days(
             if not result.success:
                 break
     return results
-
-
-def days_of_last(count: int, day: Window) -> Window:
-    """The last ``count`` days of a window."""
-    return Window(max(day.start, day.end - timedelta(days=count)), day.end)
 
 
 def _reason(event: dg.DagsterEvent) -> str:

@@ -23,8 +23,8 @@ def serve(settings: Settings, port: int, mlflow_port: int) -> int:
     Raises `RunError` when a port is taken.
     """
     prepare_home(settings)
-    for name, wanted, option in (("Dagster", port, "--port"), ("MLflow", mlflow_port, "--mlflow-port")):
-        _free(name, wanted, option)
+    _free("Dagster", port, "--port")
+    _free("MLflow", mlflow_port, "--mlflow-port")
     settings.model_store.mkdir(parents=True, exist_ok=True)
     scripts = Path(sys.executable).parent
     workspace = str(PROJECT / "workspace.yaml")
@@ -67,7 +67,8 @@ def _free(name: str, port: int, option: str) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise RunError(
-                f"port {port} for {name} is in use; stop what uses it or choose another with {option}"
+                f"port {port} for {name} is in use; stop what uses it or choose another with"
+                f" {option}"
             ) from error
 
 

@@ -57,9 +57,7 @@ def _run(window: Window, settings: Settings, groups: Sequence[str]) -> list[Phas
 
         definitions = build_definitions(settings)
         with _progress(console) as tell:
-            return run_days(
-                window, settings, definitions, instance, groups=groups, listen=tell
-            )
+            return run_days(window, settings, definitions, instance, groups=groups, listen=tell)
 
 
 def _console() -> Console:
@@ -128,9 +126,7 @@ def _verdict(results: Sequence[PhaseResult], window: Window, settings: Settings)
     return 0
 
 
-def print_summary(
-    window: Window, settings: Settings, results: Sequence[PhaseResult]
-) -> None:
+def print_summary(window: Window, settings: Settings, results: Sequence[PhaseResult]) -> None:
     """One screen: rows, gates, rejected rows, model, strategies of the last day, time, where to
     look next."""
     console = _console()
@@ -256,9 +252,7 @@ def _print_model(
         )
 
 
-def _print_strategies(
-    console: Console, connection: duckdb.DuckDBPyConnection, last: date
-) -> None:
+def _print_strategies(console: Console, connection: duckdb.DuckDBPyConnection, last: date) -> None:
     prices = _rows(
         connection,
         "select budget, price, expected_cost, gap from strategy.budget_prices"

@@ -23,9 +23,7 @@ _HASH = ", ".join(
     for column in EVENT_COLUMNS
     if column.name not in ("event_id", "event_date")
 )
-NOT_ERASED = (
-    "(user_id is null or sha256(user_id) not in (select user_key from audit.erased_users))"
-)
+NOT_ERASED = "(user_id is null or sha256(user_id) not in (select user_key from audit.erased_users))"
 """Leaves out users whom `promo erase` deleted: a source delivers them again."""
 
 KEYED = (

@@ -8,7 +8,7 @@ from promo_assets.assets.strategy import export_day
 from promo_assets.assets.table import auditor
 from promo_assets.partition_metadata import add_partition_metadata
 from promo_assets.partitions import DAY, Partitions, Window
-from promo_assets.report.data import read_days
+from promo_assets.report.data import Row, read_days
 from promo_assets.report.page import totals, write
 from promo_assets.settings import Settings
 from promo_assets.warehouse.connection import Warehouse
@@ -97,7 +97,7 @@ def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefiniti
     return [daily_report, export]
 
 
-def preview(strategies: list) -> str:  # type: ignore[type-arg]
+def preview(strategies: list[Row]) -> str:
     """The day's strategies as a Markdown table, for the asset page."""
     lines = ["| segment | offer | users | expected margin | cost |", "|---|---|---|---|---|"]
     lines += [

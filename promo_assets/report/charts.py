@@ -21,7 +21,7 @@ def line(days: Sequence[str], values: Sequence[float], label: str, mark: str | N
     points = [(LEFT + index * step, _y(value, top)) for index, value in enumerate(values)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     parts = [_axis(top), f'<polyline class="line" points="{path}"/>']
-    if mark in days:
+    if mark is not None and mark in days:
         x, y = points[list(days).index(mark)]
         parts.append(f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
     base = HEIGHT - 4

@@ -85,9 +85,7 @@ class DayReport:
     def training(self) -> Row | None:
         """The training of the model that scored the day."""
         scored = {row["model_version"] for row in self.rows("scores")}
-        return next(
-            (row for row in self.rows("trainings") if row["model_version"] in scored), None
-        )
+        return next((row for row in self.rows("trainings") if row["model_version"] in scored), None)
 
 
 def read_days(connection: duckdb.DuckDBPyConnection, window: Window) -> Iterator[DayReport]:

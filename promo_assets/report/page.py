@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +86,7 @@ def write(report: DayReport, folder: Path) -> Path:
     path = folder / f"{report.day}.html"
     draft = path.with_suffix(".html.part")
     draft.write_text(render(report), encoding="utf-8")
-    os.replace(draft, path)
+    draft.replace(path)
     return path
 
 
@@ -95,9 +94,9 @@ def _bins(report: DayReport, topic: str, names: list[str]) -> str:
     counts = dict.fromkeys(range(len(names)), 0)
     for row in report.rows(topic):
         counts[row["bin"]] += row["users"]
-    return histogram(names, list(counts.values()), f"Users by {topic}") if any(
-        counts.values()
-    ) else ""
+    if not any(counts.values()):
+        return ""
+    return histogram(names, list(counts.values()), f"Users by {topic}")
 
 
 @lru_cache(maxsize=1)
