@@ -206,8 +206,8 @@ def _store_checks(index: Connection, run_id: str, rows: Sequence[dict[str, Any]]
             known.add(place)
             inserts.append(row)
             continue
-        of_row = dict(zip(("of_asset", "of_check", "of_partition"), place, strict=True))
-        updates.append({**row, **of_row, "of_run": run_id})
+        planned_row = dict(zip(("of_asset", "of_check", "of_partition"), place, strict=True))
+        updates.append({**row, **planned_row, "of_run": run_id})
     if inserts:
         index.execute(table.insert(), inserts)
     if updates:

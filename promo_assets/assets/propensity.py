@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -86,52 +86,6 @@ select model_version, sha256 from propensity.trainings
 where week = $week and status = 'trained'
 """
 
-SCORES = {
-    "as_of_date": pl.Date,
-    "user_id": pl.String,
-    "propensity": pl.Float64,
-    "model_version": pl.Int64,
-}
-CHAMPIONS = {
-    "week": pl.Date,
-    "model_version": pl.Int64,
-    "sha256": pl.String,
-    "trained_week": pl.Date,
-    "promoted": pl.Boolean,
-    "reason": pl.String,
-    "challenger_log_loss": pl.Float64,
-    "champion_log_loss": pl.Float64,
-}
-TRAININGS = {
-    "week": pl.Date,
-    "cut_off": pl.Date,
-    "status": pl.String,
-    "detail": pl.String,
-    "model_version": pl.Int64,
-    "run_id": pl.String,
-    "sha256": pl.String,
-    "first_as_of": pl.Date,
-    "test_from": pl.Date,
-    "train_rows": pl.Int64,
-    "test_rows": pl.Int64,
-    **dict.fromkeys(
-        (
-            "auc",
-            "auc_low",
-            "auc_high",
-            "average_precision",
-            "log_loss",
-            "brier",
-            "calibration_error",
-            "f1",
-            "logistic_auc",
-            "frequency_auc",
-            "recency_auc",
-        ),
-        pl.Float64,
-    ),
-}
-
 
 def training_set(production: Production) -> Query:
     """The labelled snapshots of the window's weeks."""
@@ -181,7 +135,7 @@ def trainings(production: Production) -> pl.DataFrame:
         {"trained": len(trained)}
         | {name: trained[-1][name] for name in ("auc", "log_loss", "run_id") if trained}
     )
-    return _frame(rows, TRAININGS)
+    return production.frame(rows)
 
 
 def champions(production: Production) -> pl.DataFrame:
@@ -213,13 +167,13 @@ def champions(production: Production) -> pl.DataFrame:
             row |= {name: current[name] for name in ("model_version", "sha256", "trained_week")}
         rows.append(row)
     _move_alias(production, rows[-1])
-    return _frame(rows, CHAMPIONS)
+    return production.frame(rows)
 
 
 def scores(production: Production) -> pl.DataFrame:
     """Every known user's propensity on each day, by the champion that was known by then."""
     assert production.window is not None
-    parts = [_frame([], SCORES)]
+    parts = [production.frame()]
     for days, champion in _by_champion(production, production.window):
         model = model_of(
             production.settings, int(champion["model_version"]), str(champion["sha256"])
@@ -395,10 +349,3 @@ def _tracking(uri: str, artifacts: Path) -> Tracking:
 @lru_cache(maxsize=8)
 def _model(uri: str, artifacts: Path, version: int, sha256: str) -> PropensityModel:
     return _tracking(uri, artifacts).load_model(version, sha256)
-
-
-def _frame(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
-    """Rows with exactly the columns of ``schema``; what a row does not tell is null."""
-    return pl.DataFrame(
-        [{name: row.get(name) for name in schema} for row in rows], schema=dict(schema)
-    )

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -91,7 +92,8 @@ def budget_prices(production: Production) -> pl.DataFrame:
             {
                 "as_of_date": day,
                 **{item.name: getattr(price, item.name) for item in fields(Price)},
-                "expected_cost": price.spent,
+                "budget": settings.budget,
+                "expected_cost": round(Decimal(price.spent), 2),
                 "gap": price.relative_gap,
                 "users": users.height,
                 "eligible_users": int((candidates.value > float("-inf")).any(axis=1).sum()),
@@ -103,16 +105,14 @@ def budget_prices(production: Production) -> pl.DataFrame:
         )
     if rows:
         production.note({"gap": rows[-1]["gap"], "price": rows[-1]["price"]})
-    return pl.DataFrame(rows, schema=PRICES).with_columns(
-        pl.col("budget", "expected_cost").round(2).cast(pl.Decimal(18, 2))
-    )
+    return production.frame(rows)
 
 
 def assignments(production: Production) -> pl.DataFrame:
     """Every user's offer and arm, given the day's price: each segment on its own."""
     catalogue = catalogue_of(production.settings)
     prices = {row["as_of_date"]: row for row in _prices(production).iter_rows(named=True)}
-    frames = [pl.DataFrame(schema={"as_of_date": pl.Date, **decisions.ASSIGNMENT_SCHEMA})]
+    frames = [production.frame()]
     for day, users, known in _days(production, production.parts):
         told = prices[day]
         if told["catalogue_version"] != catalogue_version(production.settings):
@@ -126,7 +126,7 @@ def assignments(production: Production) -> pl.DataFrame:
         )
         experiment = decisions.Experiment(told["experiment"], told["holdout_share"])
         assigned = decisions.assignments(users, candidates, catalogue, price, experiment)
-        frames.append(assigned.select(pl.lit(day, pl.Date).alias("as_of_date"), pl.all()))
+        frames.append(_dated(assigned, day))
     return pl.concat(frames)
 
 
@@ -143,13 +143,13 @@ def segment_strategy(production: Production) -> pl.DataFrame:
     )
     known = _by_day(_effects(production))
     shares = dict(_prices(production).select("as_of_date", "holdout_share").iter_rows())
-    frames = [pl.DataFrame(schema={"as_of_date": pl.Date, **decisions.STRATEGY_SCHEMA})]
+    frames = [production.frame()]
     for day in production.window.days:
         if day in assigned:
             strategy = decisions.segment_strategy(
                 assigned[day].drop("as_of_date"), known[day], catalogue, shares[day]
             )
-            frames.append(strategy.select(pl.lit(day, pl.Date).alias("as_of_date"), pl.all()))
+            frames.append(_dated(strategy, day))
     return pl.concat(frames)
 
 
@@ -241,19 +241,6 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
 
 
 KINDS = frozenset({"duckdb", "polars", "table"})
-PRICES = {
-    "as_of_date": pl.Date,
-    **{item.name: pl.Float64 for item in fields(Price) if item.name != "steps"},
-    "steps": pl.Int64,
-    "expected_cost": pl.Float64,
-    "gap": pl.Float64,
-    "users": pl.Int64,
-    "eligible_users": pl.Int64,
-    "experiment": pl.String,
-    "holdout_share": pl.Float64,
-    "margin_rate": pl.Float64,
-    "catalogue_version": pl.String,
-}
 
 
 def _days(
@@ -297,6 +284,10 @@ def _read(
             "end": production.window.end,
         },
     ).pl()
+
+
+def _dated(frame: pl.DataFrame, day: date) -> pl.DataFrame:
+    return frame.select(pl.lit(day, pl.Date).alias("as_of_date"), pl.all())
 
 
 def _by_day(frame: pl.DataFrame) -> dict[date, pl.DataFrame]:

@@ -6,6 +6,7 @@ and the same behaviour when a day is bad. Not here: what any particular table ho
 No postponed annotations here: Dagster reads the type of ``context``.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -39,6 +40,14 @@ if TYPE_CHECKING:
     from promo_assets.gates.audit import Auditor, Finding, Verdict
 
 GATE = "gate"
+DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+POLARS_TYPES: dict[str, pl.DataType] = {
+    "BIGINT": pl.Int64(),
+    "BOOLEAN": pl.Boolean(),
+    "DATE": pl.Date(),
+    "DOUBLE": pl.Float64(),
+    "VARCHAR": pl.String(),
+}
 RETRIES = 2
 RETRY_SECONDS = 5
 """Another process's lock and a network may be better after 5 and 10 seconds; a wrong model, suite
@@ -53,6 +62,7 @@ class ProductionError(Exception):
 class Production:
     """What a table's ``produce`` gets: where to read, what to make, and for whom to log."""
 
+    contract: TableContract
     connection: duckdb.DuckDBPyConnection
     window: Window | None
     parts: tuple[str, ...]
@@ -61,6 +71,11 @@ class Production:
     run_id: str
     log: Callable[[str], None]
     note: Callable[[Mapping[str, Any]], None]
+
+    def frame(self, rows: Sequence[Mapping[str, Any]] = ()) -> pl.DataFrame:
+        """Rows with the contract's columns and types; what a row does not tell is null."""
+        schema = {name: _polars_type(type_) for name, type_ in self.contract.types.items()}
+        return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema)
 
 
 Produce = Callable[[Production], "Query | pl.DataFrame"]
@@ -190,6 +205,7 @@ def write(
         weeks = tuple(week for week in weeks if window and week in window.days)
         target = Slice(contract, window, parts)
         production = Production(
+            contract,
             connection,
             window,
             parts,
@@ -240,6 +256,13 @@ def auditor(warehouse: Warehouse, settings: Settings) -> "Auditor":
     return _auditor(
         warehouse.database, tuple(sorted(warehouse.config.items())), str(settings.data_docs)
     )
+
+
+def _polars_type(type_: str) -> pl.DataType:
+    """The Polars type of a DuckDB type that tables made row by row use."""
+    if match := DECIMAL.fullmatch(type_):
+        return pl.Decimal(int(match[1]), int(match[2]))
+    return POLARS_TYPES[type_]
 
 
 def _grid(table: Table, partitions: Partitions) -> dg.PartitionsDefinition[Any] | None:
