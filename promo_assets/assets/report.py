@@ -1,8 +1,6 @@
 """What leaves the platform: the merchandiser's daily page and the export, files a day."""
 
-from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any
 
 import dagster as dg
 
