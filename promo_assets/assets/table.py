@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from promo_assets.gates.audit import Auditor, Finding, Verdict
 
 GATE = "gate"
+PARTITION_TAG = "dagster/partition"
 DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 POLARS_TYPES: dict[str, pl.DataType] = {
     "BIGINT": pl.Int64(),
@@ -211,7 +212,7 @@ def write(
             parts,
             weeks,
             settings,
-            context.run_id,
+            context.run.run_id,
             context.log.info,
             notes.update,
         )
@@ -223,7 +224,7 @@ def write(
     if blocked:
         auditor(warehouse, settings).build_docs()  # Whoever looks for the cause finds its page.
     with warehouse.get_connection() as connection:
-        _record_findings(connection, contract, verdict, target, context.run_id)
+        _record_findings(connection, contract, verdict, target, context.run.run_id)
         if target.window is None and blocked:
             published = Published({}, (ALWAYS,))
         else:
@@ -232,7 +233,7 @@ def write(
                 connection,
                 target,
                 held_back=held_back,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 code_version=table.code_version,
             )
     context.log.info(
@@ -508,8 +509,10 @@ def _outcome(
     if window is None:
         return Outcome(check, metadata | _lineage(table), every_day_held)
     _note_partitions(context, table, published)
-    if len(context.partition_keys) > 1:
-        # Here, because it brings Dagster's SQL storage: a second that loading has no use for.
+    if PARTITION_TAG not in context.run.tags:
+        # Over a range, be it of a single day, Dagster stores one evaluation of no partition, and
+        # every partition's record would stay planned. Imported
+        # here, because it brings Dagster's SQL storage: a second that loading has no use for.
         from promo_assets.event_log import report_check_evaluations
 
         report_check_evaluations(
