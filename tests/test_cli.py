@@ -195,7 +195,9 @@ def test_a_failed_gate_exits_1_names_table_expectation_and_rows_and_publishes_no
 def test_a_rejected_row_is_counted_in_the_summary_and_the_sums_of_days_are_true(
     promo: Promo, tmp_path: Path
 ) -> None:
-    assert promo("run", "--from", "2024-01-01", "--to", "2024-01-04", "--select", "events").code == 0
+    assert (
+        promo("run", "--from", "2024-01-01", "--to", "2024-01-04", "--select", "events").code == 0
+    )
     told = promo("summary", "--from", "2024-01-01", "--to", "2024-01-04")
     assert told.code == 0
     assert "quantity_unreadable 1" in told.out
@@ -284,7 +286,9 @@ def test_an_erased_user_leaves_every_table_and_export_and_does_not_come_back(
     exported = open_shop.settings.exports / "2024-01-30"
     assert "user-04" not in (exported / "assignments.csv").read_text(encoding="utf-8-sig")
     assert "user-04" not in set(pl.read_parquet(exported / "assignments.parquet")["user_id"])
-    assert open_shop.query("select * from core.events where user_id = 'user-05' order by all") == kept
+    assert (
+        open_shop.query("select * from core.events where user_id = 'user-05' order by all") == kept
+    )
     day = ["run", "--from", "2024-01-20", "--to", "2024-01-20", "--select", "events"]
     assert on_shop(*day).code == 0
     assert mentions(open_shop, "user-04") == {}

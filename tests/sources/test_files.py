@@ -1,0 +1,209 @@
+"""A folder of event files, as DuckDB sees it: formats, times, days, and what can't be read."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promo_assets.partitions import Window
+from promo_assets.settings import Settings
+from promo_assets.sources import Source, SourceError, open_source
+
+FIRST = date(2024, 1, 1)
+MONTH = Window(FIRST, date(2024, 2, 1))
+ROW = {
+    "event_time": "2024-01-03 10:00:00",
+    "event_type": "purchase",
+    "user_id": "anna",
+    "quantity": 2,
+    "unit_price": "3.50",
+}
+SHOWN = "event_time, event_type, user_id, quantity, unit_price, source_file, source_row"
+
+
+def write_csv(path: Path, *rows: dict[str, Any]) -> None:
+    pl.DataFrame(rows).write_csv(path)
+
+
+def write_gzip(path: Path, *rows: dict[str, Any]) -> None:
+    path.write_bytes(gzip.compress(pl.DataFrame(rows).write_csv().encode()))
+
+
+def write_zstd(path: Path, *rows: dict[str, Any]) -> None:
+    pl.DataFrame(rows).write_csv(path, compression="zstd")
+
+
+def write_jsonl(path: Path, *rows: dict[str, Any]) -> None:
+    pl.DataFrame(rows).write_ndjson(path)
+
+
+def write_gzip_jsonl(path: Path, *rows: dict[str, Any]) -> None:
+    path.write_bytes(gzip.compress(pl.DataFrame(rows).write_ndjson().encode()))
+
+
+def write_parquet(path: Path, *rows: dict[str, Any]) -> None:
+    pl.DataFrame(rows).write_parquet(path)
+
+
+WRITERS = {
+    "a.csv": write_csv,
+    "a.csv.gz": write_gzip,
+    "a.csv.zst": write_zstd,
+    "a.jsonl": write_jsonl,
+    "a.jsonl.gz": write_gzip_jsonl,
+    "a.parquet": write_parquet,
+    "2024/01/a.csv": write_csv,
+}
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    folder = tmp_path / "events"
+    folder.mkdir()
+    return folder
+
+
+def source_of(folder: Path, timezone: str = "UTC") -> Source:
+    told = Settings(source=f"files:{folder.parent}", start=FIRST, timezone=timezone)
+    return open_source(told)
+
+
+def read(events: Path, shown: str = SHOWN, timezone: str = "UTC", window: Window = MONTH) -> Any:
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        query = source_of(events, timezone).events(window, connection)
+        sql = f"select {shown} from ({query.sql}) order by source_file, source_row"
+        return connection.execute(sql, query.parameters).fetchall()
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_row_with_its_file_and_row(events: Path, name: str) -> None:
+    path = events / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[name](path, ROW)
+    expected = ("2024-01-03 10:00:00.000000", "purchase", "anna", "2", "3.50")
+    assert read(events) == [(*expected, f"events/{name}", 0)]
+
+
+def test_typed_parquet_columns_keep_their_values(events: Path) -> None:
+    at = datetime(2024, 1, 3, 22, 0, 0, 123456, tzinfo=timezone(timedelta(hours=-5)))
+    pl.DataFrame(
+        {
+            "event_time": pl.Series([at]).dt.convert_time_zone("America/New_York"),
+            "event_type": ["purchase"],
+            "user_id": [17],
+            "quantity": [2],
+            "unit_price": pl.Series([Decimal("3.50")]),
+        }
+    ).write_parquet(events / "a.parquet")
+    expected = ("2024-01-04 03:00:00.123456", "purchase", "17", "2", "3.50")
+    assert read(events)[0][:5] == expected
+
+
+def test_columns_that_are_missing_are_null_and_unknown_ones_ignored(events: Path) -> None:
+    write_csv(events / "a.csv", {"event_type": "view", "colour": "red"})
+    assert read(events, "event_type, user_id, discount, note") == [("view", None, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("told", "zone", "expected"),
+    [
+        ("2024-01-03T10:00:00", "UTC", "2024-01-03 10:00:00.000000"),
+        ("2024-01-03T10:00:00Z", "America/New_York", "2024-01-03 10:00:00.000000"),
+        ("2024-01-03 10:00:00.5+02:00", "America/New_York", "2024-01-03 08:00:00.500000"),
+        ("2024-01-03 10:00:00+0530", "UTC", "2024-01-03 04:30:00.000000"),
+        ("2024-01-03 23:00:00", "America/New_York", "2024-01-04 04:00:00.000000"),
+        ("2024-01-03", "Asia/Shanghai", "2024-01-02 16:00:00.000000"),
+        ("yesterday", "UTC", "yesterday"),
+    ],
+)
+def test_times_become_utc_by_their_offset_or_the_sources_zone(
+    events: Path, told: str, zone: str, expected: str
+) -> None:
+    write_csv(events / "a.csv", ROW | {"event_time": told})
+    assert read(events, "event_time", zone) == [(expected,)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    at=st.datetimes(datetime(2024, 1, 2), datetime(2024, 1, 30)),
+    minutes=st.integers(-12 * 60, 14 * 60),
+)
+def test_any_offset_means_what_python_says(
+    tmp_path_factory: pytest.TempPathFactory, at: datetime, minutes: int
+) -> None:
+    folder = tmp_path_factory.mktemp("times") / "events"
+    folder.mkdir()
+    there = at.replace(tzinfo=timezone(timedelta(minutes=minutes)))
+    write_csv(folder / "a.csv", ROW | {"event_time": there.isoformat()})
+    expected = there.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    assert read(folder, "event_time") == [(expected,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "day"),
+    [
+        ("shop-2024-01-09.csv", None, date(2024, 1, 9)),
+        ("shop-2024-01-09.csv", "whenever", date(2024, 1, 9)),
+        ("shop-2024-01-09.csv", "2024-01-05 10:00:00", date(2024, 1, 5)),
+        ("shop.csv", None, FIRST),
+        ("shop-2024-13-99.csv", None, FIRST),
+        ("shop.csv", "2019-05-05 10:00:00", FIRST),
+    ],
+)
+def test_a_row_belongs_to_its_times_day_or_its_files_or_the_first(
+    events: Path, name: str, told: str | None, day: date
+) -> None:
+    (events / name).write_text(f"event_type,event_time\nview,{told or ''}\n")
+    assert read(events, "event_date") == [(day,)]
+
+
+def test_a_window_takes_its_days_only_and_all_windows_take_every_row(events: Path) -> None:
+    rows = [ROW | {"event_time": f"2024-01-0{day} 23:59:59"} for day in range(1, 8)]
+    write_csv(events / "a.csv", *rows)
+    by_day = [read(events, window=Window(day, day + timedelta(days=1))) for day in MONTH.days]
+    assert [len(found) for found in by_day[:8]] == [1] * 7 + [0]
+    assert [row for found in by_day for row in found] == read(events)
+
+
+def test_other_files_are_left_alone_and_no_file_is_no_row(events: Path) -> None:
+    (events / "README.txt").write_text("not events")
+    (events / ".csv").mkdir()
+    assert read(events) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"event_type,user_id\nview,anna,too,many\n"),
+        ("a.csv", b""),
+        ("a.jsonl", b'{"event_type": "view"\n'),
+        ("a.parquet", b"PAR1 but no more"),
+        ("a.csv.gz", gzip.compress(b"event_type,user_id\n" + b"view,anna\n" * 999)[:-20]),
+    ],
+)
+def test_a_file_that_cant_be_read_is_named(events: Path, name: str, content: bytes) -> None:
+    (events / name).write_bytes(content)
+    with pytest.raises(SourceError) as told:
+        read(events)
+    assert str(events / name) in str(told.value)
+    assert "Repair or remove the file" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "file"])
+def test_a_place_that_is_no_source_is_told_with_what_is_expected(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match=r"is not a folder; expected event files in events/"):
+        open_source(Settings(source=f"files:{tmp_path / place}", start=FIRST))
