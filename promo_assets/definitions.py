@@ -55,7 +55,7 @@ def build_tables(settings: Settings) -> list[Table]:
 def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     """The Dagster definitions of one installation; tests pass their own settings."""
     settings = settings or load_settings()
-    partitions = Partitions.starting(settings.start)
+    partitions = Partitions.starting(settings.start, settings.last_day)
     with warnings.catch_warnings():
         # Dagster's version is locked: what may change with the next one is no news in every log.
         for category in (dg.BetaWarning, dg.PreviewWarning):

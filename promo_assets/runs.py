@@ -65,12 +65,12 @@ class PhaseResult:
 
 def plan(window: Window, settings: Settings) -> list[Phase]:
     """The phases of a range of days, in order."""
-    partitions = Partitions.starting(settings.start)
+    partitions = Partitions.starting(settings.start, settings.last_day)
     last = partitions.days.get_last_partition_key()
     if window.start < settings.start or last is None or window.days[-1].isoformat() > last:
         raise RunError(
             f"{window} is not within the partitions {settings.start}..{last}; the first day is "
-            "PROMO_START, the last one yesterday (UTC)"
+            "PROMO_START, the last one PROMO_END or yesterday (UTC)"
         )
     first, final = window.start.isoformat(), window.days[-1].isoformat()
     phases = [Phase("dimensions", "items, users, offers")]

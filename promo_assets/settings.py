@@ -16,6 +16,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 """The checkout: models, expectations and offers live beside the package and are read from here."""
 
 
+CLOSED_SOURCES = {"complete_journey": date(2017, 12, 31)}
+"""Sources whose last day has passed: later partitions could only stay missing."""
+
+
 class SettingsError(ValueError):
     """A setting is wrong; the message names it, what was found, and what is expected."""
 
@@ -30,6 +34,9 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".promo"), description="Where all state lives.")
     source: str = Field(default="complete_journey", description="Where events come from.")
     start: date = Field(default=date(2017, 1, 1), description="The first daily partition.")
+    end: date | None = Field(
+        default=None, description="The last daily partition; by default the source's, or yesterday."
+    )
     offers: Path = Field(
         default=PROJECT / "offers" / "complete_journey.yaml", description="The offer catalogue."
     )
@@ -62,6 +69,11 @@ class Settings(BaseSettings):
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"{value!r} is not an IANA zone such as America/New_York") from error
         return value
+
+    @property
+    def last_day(self) -> date | None:
+        """The last day that can be materialised; None = yesterday, whatever day it is."""
+        return self.end or CLOSED_SOURCES.get(self.source)
 
     @property
     def warehouse(self) -> Path:
