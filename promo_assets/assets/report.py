@@ -99,9 +99,9 @@ def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefiniti
 
 def preview(strategies: list[Row]) -> str:
     """The day's strategies as a Markdown table, for the asset page."""
-    lines = ["| segment | offer | users | expected margin | cost |", "|---|---|---|---|---|"]
+    lines = ["| segment | offer | users | expected margin | cost |", "|---|---|---:|---:|---:|"]
     lines += [
-        f"| {row['segment']} | {row['offer_id'] or 'no offer'} | {row['audience']} "
+        f"| {row['segment'].replace('_', ' ')} | {row['offer'] or 'no offer'} | {row['audience']:,} "
         f"| {float(row['expected_margin']):,.2f} | {float(row['expected_cost']):,.2f} |"
         for row in strategies
     ]

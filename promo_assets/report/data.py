@@ -18,9 +18,8 @@ TREND_DAYS = 90
 
 QUERIES = {
     "volumes": """
-        select event_date as day, count(*) as users, sum(actions) as events, sum(orders) as orders,
-            cast(sum(spend) as double) as spend, sum(offers_sent) as sent,
-            sum(offers_redeemed) as redeemed
+        select event_date as day, count(*) filter (actions > 0) as users, sum(orders) as orders,
+            cast(sum(spend) as double) as spend, sum(offers_redeemed) as redeemed
         from features.user_daily
         where event_date >= $trend and event_date < $end group by all order by day""",
     "segments": """
@@ -39,20 +38,28 @@ QUERIES = {
             count(*) as users, any_value(model_version) as model_version
         from propensity.scores where as_of_date >= $start and as_of_date < $end group by all""",
     "strategies": """
-        select as_of_date as day, * exclude (as_of_date) from strategy.segment_strategy
-        where as_of_date >= $start and as_of_date < $end
-        order by day, segment, offer_id is null, audience desc""",
+        select decided.as_of_date as day, decided.* exclude (as_of_date),
+            coalesce(offers.name, offer_id) as offer, known.reason as measured
+        from strategy.segment_strategy as decided
+        left join core.offers as offers using (offer_id)
+        left join strategy.offer_effects as known using (as_of_date, segment, offer_id)
+        where decided.as_of_date >= $start and decided.as_of_date < $end
+        order by day, sum(expected_margin) over (partition by day, segment) desc, segment,
+            offer_id is null, audience desc""",
     "prices": """
         select as_of_date as day, * exclude (as_of_date) from strategy.budget_prices
         where as_of_date >= $start and as_of_date < $end""",
     "effects": """
-        select as_of_date as day, offer_id, sum(sent) as sent, max(campaigns) as campaigns,
+        select as_of_date as day, coalesce(any_value(offers.name), offer_id) as offer,
+            sum(sent) as sent, max(campaigns) as campaigns,
             min(lift_low) as lift_low, max(lift_high) as lift_high,
             sum(lift * sent) / nullif(sum(sent), 0) as lift,
             sum(redemption_rate * sent) / nullif(sum(sent), 0) as redemption_rate,
             string_agg(distinct evidence, ', ' order by evidence) as evidence
         from strategy.offer_effects
-        where as_of_date >= $start and as_of_date < $end group by all order by day, offer_id""",
+        left join core.offers as offers using (offer_id)
+        where as_of_date >= $start and as_of_date < $end
+        group by day, offer_id order by day, offer_id""",
     "findings": """
         select day, table_name, expectation, severity, passed, row_count, observed
         from audit.findings where day >= $start and day < $end and not passed

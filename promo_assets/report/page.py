@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promo_assets.report.charts import histogram, interval, line
-from promo_assets.report.data import DayReport
+from promo_assets.report.data import DayReport, Row
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -44,18 +44,7 @@ def render(report: DayReport) -> str:
         report=report,
         today=today,
         charts=charts,
-        strategies=strategies,
-        intervals=[
-            interval(
-                float(row["expected_margin_low"]),
-                float(row["expected_margin"]),
-                float(row["expected_margin_high"]),
-                reach,
-            )
-            if row["offer_id"] is not None
-            else ""
-            for row in strategies
-        ],
+        decisions=[_decision(row, reach) for row in strategies],
         totals=totals(report),
         price=next(iter(report.rows("prices")), None),
         training=report.training,
@@ -88,6 +77,15 @@ def write(report: DayReport, folder: Path) -> Path:
     draft.write_text(render(report), encoding="utf-8")
     draft.replace(path)
     return path
+
+
+def _decision(row: Row, reach: float) -> dict[str, Any]:
+    """A strategy's row with its interval drawn, and a reason that leaves out what columns say."""
+    if row["offer_id"] is None:
+        return {**row, "why": row["reason"].partition(": ")[2] or row["reason"], "interval": ""}
+    low, mid, high = (float(row[f"expected_margin{end}"]) for end in ("_low", "", "_high"))
+    why = row["measured"] or row["reason"]
+    return {**row, "why": why, "interval": interval(low, mid, high, reach)}
 
 
 def _bins(report: DayReport, topic: str, names: list[str]) -> str:
