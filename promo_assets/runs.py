@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from promo_assets.killed_runs import end_killed_runs, running
 from promo_assets.partitions import SEGMENTS, Partitions, Window, cut_off, week_of
 from promo_assets.settings import Settings
 
@@ -163,15 +164,17 @@ def run_phase(
 
     instance.add_event_listener(run_id, told)
     began = time.perf_counter()
-    result = job.execute_in_process(
-        instance=instance,
-        run_id=run_id,
-        asset_selection=chosen,
-        raise_on_error=False,
-        # Failures are told by the caller, in one line each; the event log holds everything.
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        tags={BATCH_TAG: batch, **phase.tags},
-    )
+    end_killed_runs(instance)
+    with running(instance, run_id):
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            asset_selection=chosen,
+            raise_on_error=False,
+            # Failures are told by the caller, in one line each; the event log holds everything.
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={BATCH_TAG: batch, **phase.tags},
+        )
     failures = [
         (event.step_key or "?", _reason(event))
         for event in result.all_events
