@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
+from http.client import HTTPException
 from typing import Any
 
 import dagster as dg
@@ -123,13 +124,21 @@ def failure_message(context: dg.RunFailureSensorContext) -> str:
         )
     )
     lines = [f"Run {run.run_id[:8]} of {run.job_name} failed ({partition or 'no partition'})."]
-    for event in context.get_step_failure_events():
-        data = event.step_failure_data
-        told = data.user_failure_data.description if data.user_failure_data else None
-        cause = data.error.cause if data.error and data.error.cause else data.error
-        lines.append(f"- {event.step_key}: {told or (cause.message.strip() if cause else '?')}")
+    failed = context.get_step_failure_events()
+    lines += [f"- {event.step_key}: {reason(event)}" for event in failed]
+    if not failed:  # The run ended before its first step, or its process died.
+        lines.append(f"- {context.failure_event.message}")
     lines.append(f"Published data is unchanged. Look at /runs/{run.run_id} in the Dagster UI.")
     return "\n".join(lines)
+
+
+def reason(event: dg.DagsterEvent) -> str:
+    """Why a step failed: what it said itself, or else the message of the exception behind it."""
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error.cause if data.error and data.error.cause else data.error
+    return error.message.strip() if error else "no reason was recorded"
 
 
 def _failure_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -141,8 +150,13 @@ def _failure_sensor(settings: Settings) -> dg.SensorDefinition:
     def tell_failures(context: dg.RunFailureSensorContext) -> None:
         message = failure_message(context)
         context.log.error(message)
-        if settings.webhook is not None:
+        if settings.webhook is None:
+            return
+        try:
             post(settings.webhook.get_secret_value(), message)
+        except (OSError, ValueError, HTTPException) as error:
+            # Not its message: that of a malformed URL names the URL, which is a secret.
+            context.log.warning(f"PROMO_WEBHOOK did not take the message: {type(error).__name__}")
 
     return tell_failures
 

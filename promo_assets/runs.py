@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from promo_assets.automation import reason
 from promo_assets.killed_runs import end_killed_runs, running
 from promo_assets.partitions import SEGMENTS, Partitions, Window, cut_off, week_of
 from promo_assets.settings import Settings
@@ -176,7 +177,7 @@ def run_phase(
             tags={BATCH_TAG: batch, **phase.tags},
         )
     failures = [
-        (event.step_key or "?", _reason(event))
+        (event.step_key or "?", reason(event))
         for event in result.all_events
         if event.is_step_failure
     ]
@@ -212,11 +213,3 @@ def run_days(
             if not result.success:
                 break
     return results
-
-
-def _reason(event: dg.DagsterEvent) -> str:
-    data = event.step_failure_data
-    if data.user_failure_data is not None and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error.cause if data.error and data.error.cause else data.error
-    return error.message.strip() if error else "no reason was recorded"

@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import duckdb
 import polars as pl
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
+from dagster_shared.record import copy
 
 from promo_assets.contract.tables import TableContract
 from promo_assets.partition_metadata import add_partition_metadata
@@ -173,10 +177,15 @@ def table_asset(table: Table, settings: Settings, partitions: Partitions) -> dg.
                 wait = RETRY_SECONDS * 2**context.retry_number
                 raise dg.RetryRequested(RETRIES, seconds_to_wait=wait) from error
             raise dg.Failure(description=str(error)) from error
-        yield outcome.check
         if outcome.nothing_published:
+            _report(context, outcome.evaluations)
+            yield outcome.check
             raise dg.Failure(description=outcome.check.description, allow_retries=False)
         yield dg.MaterializeResult(metadata=outcome.metadata)
+        # After the materialisation, which they name: conditions and the UI ignore a check of an
+        # older one. Downstream steps wait for the step, so the gate still stands before them.
+        _report(context, outcome.evaluations, materialised=True)
+        yield outcome.check
 
     return materialise
 
@@ -188,6 +197,7 @@ class Outcome:
     check: dg.AssetCheckResult
     metadata: Mapping[str, Any]
     nothing_published: bool
+    evaluations: Sequence[dg.AssetCheckEvaluation] = ()
 
 
 def write(
@@ -290,13 +300,15 @@ def _dependencies(table: Table) -> list[dg.AssetDep]:
                 allow_nonexistent_upstream_partitions=True,
             )
         deps.append(dg.AssetDep(asset_key(name), partition_mapping=mapping))
+    # Dagster counts offsets in the reader's own partitions: a week back is seven days of a day's.
+    span = 7 if table.grid == "day" else 1
     for name, (first, last) in table.weekly.items():
         deps.append(
             dg.AssetDep(
                 asset_key(name),
                 partition_mapping=dg.TimeWindowPartitionMapping(
-                    start_offset=first,
-                    end_offset=last,
+                    start_offset=span * first,
+                    end_offset=span * last,
                     allow_nonexistent_upstream_partitions=True,
                 ),
             )
@@ -486,11 +498,12 @@ def _outcome(
         some = min(waiting)
         summary += f"; {len(waiting)} days wait (first {some}: {waiting[some]})"
     every_day_held = bool(held_back) and (window is None or not set(window.days) - held_back)
-    severe = bool(blocked)
-    passed = not severe and not waiting and not verdict.warned
+    if verdict.warned:
+        context.log.warning(f"{target.contract.table} {window or ''}: {summary}")
     check = dg.AssetCheckResult(
         check_name=GATE,
-        passed=passed,
+        # A warning lets its rows through, and what follows by condition waits for a passed gate.
+        passed=not held_back,
         # A run that could publish some of its days goes on with those: see docs/operations.md.
         severity=dg.AssetCheckSeverity.ERROR if every_day_held else dg.AssetCheckSeverity.WARN,
         description=f"{target.contract.table} {window or ''}: {summary}",
@@ -509,18 +522,48 @@ def _outcome(
     if window is None:
         return Outcome(check, metadata | _lineage(table), every_day_held)
     _note_partitions(context, table, published)
-    if PARTITION_TAG not in context.run.tags:
-        # Over a range, be it of a single day, Dagster stores one evaluation of no partition, and
-        # every partition's record would stay planned. Imported
-        # here, because it brings Dagster's SQL storage: a second that loading has no use for.
-        from promo_assets.event_log import report_check_evaluations
+    if PARTITION_TAG in context.run.tags:
+        return Outcome(check, metadata, every_day_held)
+    # Over a range, be it of a single day, Dagster stores one evaluation of no partition, and every
+    # partition's record would stay planned.
+    evaluations = _evaluations(context, table, verdict, blocked, waiting)
+    return Outcome(check, metadata, every_day_held, evaluations)
 
-        report_check_evaluations(
-            context.instance,
-            context.run,
-            _evaluations(context, table, verdict, blocked, waiting),
+
+def _report(
+    context: dg.AssetExecutionContext,
+    evaluations: Sequence[dg.AssetCheckEvaluation],
+    *,
+    materialised: bool = False,
+) -> None:
+    """Store evaluations of partitions, of those that this step materialised where it did."""
+    if not evaluations:
+        return
+    # Here, because it brings Dagster's SQL storage: a second that loading has no use for.
+    from promo_assets.event_log import report_check_evaluations
+
+    targets = _materialisations(context) if materialised else {}
+    named = [
+        copy(evaluation, target_materialization_data=targets.get(evaluation.partition))
+        for evaluation in evaluations
+    ]
+    report_check_evaluations(context.instance, context.run, named)
+
+
+def _materialisations(
+    context: dg.AssetExecutionContext,
+) -> dict[str | None, AssetCheckEvaluationTargetMaterializationData]:
+    """The newest materialisation of each partition of the run."""
+    found = context.instance.event_log_storage.get_latest_storage_id_by_partition(
+        context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(context.partition_keys)
+    )
+    at = datetime.now(UTC).timestamp()
+    return {
+        partition: AssetCheckEvaluationTargetMaterializationData(
+            storage_id=storage_id, run_id=context.run.run_id, timestamp=at
         )
-    return Outcome(check, metadata, every_day_held)
+        for partition, storage_id in found.items()
+    }
 
 
 def _table_rows(published: Published) -> int:
@@ -595,7 +638,7 @@ def _evaluations(
             dg.AssetCheckEvaluation(
                 asset_key=asset_key(table.contract.table),
                 check_name=GATE,
-                passed=not reasons,
+                passed=not held_back,
                 severity=dg.AssetCheckSeverity.ERROR if held_back else dg.AssetCheckSeverity.WARN,
                 description="; ".join(reasons) or "all expectations met",
                 metadata={},
