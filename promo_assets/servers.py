@@ -26,6 +26,7 @@ def serve(settings: Settings, port: int, mlflow_port: int) -> int:
     _free("Dagster", port, "--port")
     _free("MLflow", mlflow_port, "--mlflow-port")
     settings.model_store.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     scripts = Path(sys.executable).parent
     workspace = str(PROJECT / "workspace.yaml")
     commands = [

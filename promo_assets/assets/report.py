@@ -101,8 +101,9 @@ def preview(strategies: list[Row]) -> str:
     """The day's strategies as a Markdown table, for the asset page."""
     lines = ["| segment | offer | users | expected margin | cost |", "|---|---|---:|---:|---:|"]
     lines += [
-        f"| {row['segment'].replace('_', ' ')} | {row['offer'] or 'no offer'} | {row['audience']:,} "
-        f"| {float(row['expected_margin']):,.2f} | {float(row['expected_cost']):,.2f} |"
+        f"| {row['segment'].replace('_', ' ')} | {row['offer'] or 'no offer'} "
+        f"| {row['audience']:,} | {float(row['expected_margin']):,.2f} "
+        f"| {float(row['expected_cost']):,.2f} |"
         for row in strategies
     ]
     return "\n".join(lines)

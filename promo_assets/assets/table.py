@@ -509,12 +509,12 @@ def _outcome(
         description=f"{target.contract.table} {window or ''}: {summary}",
         metadata={
             "findings": dg.MetadataValue.md(verdict.to_markdown()),
-            "seconds": verdict.seconds,
+            "seconds": round(verdict.seconds, 3),
             "staged": target.staged if held_back else "published",
         },
     )
     metadata: dict[str, Any] = {
-        "dagster/row_count": _table_rows(published) if window is None else published.total,
+        "dagster/row_count": published.table_rows,
         "gate": summary,
         "gate_seconds": round(verdict.seconds, 3),
         **notes,
@@ -564,10 +564,6 @@ def _materialisations(
         )
         for partition, storage_id in found.items()
     }
-
-
-def _table_rows(published: Published) -> int:
-    return published.rows_of(ALWAYS)
 
 
 def _lineage(table: Table) -> dict[str, Any]:

@@ -54,10 +54,12 @@ class Slice:
 
 @dataclass(frozen=True)
 class Published:
-    """Rows published by day (``ALWAYS`` for a table without partitions) and part (or '')."""
+    """Rows published by day (``ALWAYS`` for a table without partitions) and part (or ''), and
+    those that the whole table has since."""
 
     rows: Mapping[tuple[date, str], int]
     held_back: tuple[date, ...]
+    table_rows: int = 0
 
     def rows_of(self, day: date, part: str = "") -> int:
         return self.rows.get((day, part), 0)
@@ -171,7 +173,12 @@ def publish(
     except BaseException:
         connection.execute("rollback")
         raise
-    return Published(counts, tuple(sorted(held_back)))
+    rows = _count(
+        connection,
+        "select coalesce(sum(row_count), 0) from audit.publications where table_name = $table",
+        {"table": target.contract.table},
+    )
+    return Published(counts, tuple(sorted(held_back)), rows)
 
 
 def published_days(
