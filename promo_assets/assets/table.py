@@ -502,8 +502,7 @@ def _outcome(
         context.log.warning(f"{target.contract.table} {window or ''}: {summary}")
     check = dg.AssetCheckResult(
         check_name=GATE,
-        # A warning lets its rows through, and what follows by condition waits for a passed gate.
-        passed=not held_back,
+        passed=not held_back and not verdict.warned,
         # A run that could publish some of its days goes on with those: see docs/operations.md.
         severity=dg.AssetCheckSeverity.ERROR if every_day_held else dg.AssetCheckSeverity.WARN,
         description=f"{target.contract.table} {window or ''}: {summary}",
@@ -634,7 +633,7 @@ def _evaluations(
             dg.AssetCheckEvaluation(
                 asset_key=asset_key(table.contract.table),
                 check_name=GATE,
-                passed=not held_back,
+                passed=not reasons,
                 severity=dg.AssetCheckSeverity.ERROR if held_back else dg.AssetCheckSeverity.WARN,
                 description="; ".join(reasons) or "all expectations met",
                 metadata={},

@@ -1,0 +1,139 @@
+"""The daily page: complete, before there is a model, without data; self-contained and escaped."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from promo_assets.partitions import Window
+from promo_assets.report.data import DayReport, read_days
+from promo_assets.report.page import render, totals, write
+from promo_assets.warehouse.connection import Warehouse
+
+if TYPE_CHECKING:
+    from tests.conftest import Shop
+
+DAY = date(2024, 1, 30)
+VOID = {"meta", "br"}
+EVIL = "<script>alert('x')</script>"
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its tags, its text, what it would load."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "action")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def checked(html: str) -> Page:
+    """The page, after what must hold of every page."""
+    page = Page(html)
+    assert page.open == []
+    assert page.loads == []
+    assert "script" not in page.tags
+    assert not re.search(r"https?://|@import|url\(", html)
+    return page
+
+
+def report_of(shop: Shop, day: date) -> DayReport:
+    with Warehouse.of(shop.settings).get_connection() as connection:
+        (report,) = read_days(connection, Window(day, day + timedelta(days=1)))
+    return report
+
+
+def test_a_day_with_all_tables_shows_what_we_do_in_every_segment(thirty_days: Shop) -> None:
+    report = report_of(thirty_days, DAY)
+    page = checked(render(report))
+    strategies = thirty_days.query(
+        "select distinct segment from strategy.segment_strategy where as_of_date = '2024-01-30'"
+    )
+    assert strategies
+    for (segment,) in strategies:
+        assert segment.replace("_", " ") in page.text
+    assert page.tags.count("svg") >= 3
+    ((audience, cost),) = thirty_days.query(
+        "select sum(audience), sum(expected_cost) from strategy.segment_strategy"
+        " where as_of_date = '2024-01-30' and offer_id is not null"
+    )
+    assert totals(report)["audience"] == audience
+    assert totals(report)["cost"] == pytest.approx(float(cost))
+
+
+def test_a_day_before_the_first_model_says_so(thirty_days: Shop) -> None:
+    page = checked(render(report_of(thirty_days, date(2024, 1, 2))))
+    assert "No model scored this day" in page.text
+
+
+def test_a_day_without_any_table_is_a_page_too() -> None:
+    with duckdb.connect() as connection:
+        (report,) = read_days(connection, Window(DAY, DAY + timedelta(days=1)))
+    page = checked(render(report))
+    assert "No strategy was published for this day" in page.text
+    assert "nothing was published for the day" in page.text
+
+
+def test_days_read_together_are_those_read_alone(thirty_days: Shop) -> None:
+    with Warehouse.of(thirty_days.settings).get_connection() as connection:
+        together = list(read_days(connection, Window(date(2024, 1, 5), date(2024, 1, 8))))
+    for report in together:
+        assert render(report) == render(report_of(thirty_days, report.day))
+
+
+def test_values_are_text_never_markup(thirty_days: Shop) -> None:
+    report = report_of(thirty_days, DAY)
+    strategy = {**report.rows("strategies")[0], "reason": EVIL, "offer_id": EVIL, "segment": EVIL}
+    finding = {
+        "severity": "warning",
+        "table_name": EVIL,
+        "expectation": EVIL,
+        "row_count": None,
+    }
+    topics = {**report.topics, "strategies": [strategy], "findings": [finding]}
+    page = checked(render(DayReport(DAY, topics)))
+    assert page.text.count(EVIL) >= 3
+
+
+def test_the_file_is_replaced_whole_or_not_at_all(
+    thirty_days: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = report_of(thirty_days, DAY)
+    path = write(report, tmp_path)
+    assert path == tmp_path / "2024-01-30.html"
+    before = path.read_text(encoding="utf-8")
+    assert before == render(report)
+
+    def full_disk(draft: Path, *_: object, **__: object) -> None:
+        with draft.open("w") as file:
+            file.write("half a page")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write(report, tmp_path)
+    assert path.read_text(encoding="utf-8") == before
