@@ -213,9 +213,9 @@ class Shop:
         rows = self.query("select table_name, day, part, row_count from audit.publications")
         return {(table, day, part): count for table, day, part, count in rows}
 
-    def gates(self, table: str) -> dict[str | None, dg.AssetCheckEvaluation]:
-        """The newest evaluation of a table's gate by partition; None is a whole run's."""
-        key = dg.AssetCheckKey(dg.AssetKey(table.split(".")), "gate")
+    def gates(self, table: str, check: str = "gate") -> dict[str | None, dg.AssetCheckEvaluation]:
+        """The newest evaluation of a table's check by partition; None is a whole run's."""
+        key = dg.AssetCheckKey(dg.AssetKey(table.split(".")), check)
         newest: dict[str | None, dg.AssetCheckEvaluation] = {}
         with open_instance(self.settings) as instance:
             history = instance.event_log_storage.get_asset_check_execution_history(key, 10_000)

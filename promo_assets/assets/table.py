@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from promo_assets.gates.audit import Auditor, Finding, Verdict
 
 GATE = "gate"
+"""The blocking check: critical expectations, and inputs that are published."""
+WARNINGS = "warnings"
+"""The check that only tells: the day is published, and what follows goes on."""
 PARTITION_TAG = "dagster/partition"
 DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 POLARS_TYPES: dict[str, pl.DataType] = {
@@ -53,6 +56,7 @@ POLARS_TYPES: dict[str, pl.DataType] = {
     "DOUBLE": pl.Float64(),
     "VARCHAR": pl.String(),
 }
+MET = "all expectations met"
 RETRIES = 2
 RETRY_SECONDS = 5
 """Another process's lock and a network may be better after 5 and 10 seconds; a wrong model, suite
@@ -151,7 +155,14 @@ def table_asset(table: Table, settings: Settings, partitions: Partitions) -> dg.
                 description=f"expectations/{contract.table.replace('.', '/')}.yaml, audited on the "
                 "staged slice before it is published",
                 partitions_def=_grid(table, partitions),
-            )
+            ),
+            dg.AssetCheckSpec(
+                WARNINGS,
+                asset=key,
+                blocking=False,
+                description="the same suite's expectations of severity warning",
+                partitions_def=_grid(table, partitions),
+            ),
         ],
         metadata={
             "dagster/column_schema": _column_schema(contract),
@@ -179,22 +190,23 @@ def table_asset(table: Table, settings: Settings, partitions: Partitions) -> dg.
             raise dg.Failure(description=str(error)) from error
         if outcome.nothing_published:
             _report(context, outcome.evaluations)
-            yield outcome.check
-            raise dg.Failure(description=outcome.check.description, allow_retries=False)
+            yield from outcome.checks
+            raise dg.Failure(description=outcome.checks[0].description, allow_retries=False)
         yield dg.MaterializeResult(metadata=outcome.metadata)
         # After the materialisation, which they name: conditions and the UI ignore a check of an
         # older one. Downstream steps wait for the step, so the gate still stands before them.
         _report(context, outcome.evaluations, materialised=True)
-        yield outcome.check
+        yield from outcome.checks
 
     return materialise
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one write led to."""
+    """What one write led to: the results of `GATE` and `WARNINGS` for the run, and of every
+    partition where the run has several."""
 
-    check: dg.AssetCheckResult
+    checks: tuple[dg.AssetCheckResult, dg.AssetCheckResult]
     metadata: Mapping[str, Any]
     nothing_published: bool
     evaluations: Sequence[dg.AssetCheckEvaluation] = ()
@@ -500,9 +512,9 @@ def _outcome(
     every_day_held = bool(held_back) and (window is None or not set(window.days) - held_back)
     if verdict.warned:
         context.log.warning(f"{target.contract.table} {window or ''}: {summary}")
-    check = dg.AssetCheckResult(
+    gate = dg.AssetCheckResult(
         check_name=GATE,
-        passed=not held_back and not verdict.warned,
+        passed=not held_back,
         # A run that could publish some of its days goes on with those: see docs/operations.md.
         severity=dg.AssetCheckSeverity.ERROR if every_day_held else dg.AssetCheckSeverity.WARN,
         description=f"{target.contract.table} {window or ''}: {summary}",
@@ -512,6 +524,14 @@ def _outcome(
             "staged": target.staged if held_back else "published",
         },
     )
+    warned = [finding for finding in verdict.failed if finding.severity == "warning"]
+    warnings = dg.AssetCheckResult(
+        check_name=WARNINGS,
+        passed=not warned,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_told(warned) or MET,
+    )
+    checks = (gate, warnings)
     metadata: dict[str, Any] = {
         "dagster/row_count": published.table_rows,
         "gate": summary,
@@ -519,14 +539,14 @@ def _outcome(
         **notes,
     }
     if window is None:
-        return Outcome(check, metadata | _lineage(table), every_day_held)
+        return Outcome(checks, metadata | _lineage(table), every_day_held)
     _note_partitions(context, table, published)
     if PARTITION_TAG in context.run.tags:
-        return Outcome(check, metadata, every_day_held)
+        return Outcome(checks, metadata, every_day_held)
     # Over a range, be it of a single day, Dagster stores one evaluation of no partition, and every
     # partition's record would stay planned.
     evaluations = _evaluations(context, table, verdict, blocked, waiting)
-    return Outcome(check, metadata, every_day_held, evaluations)
+    return Outcome(checks, metadata, every_day_held, evaluations)
 
 
 def _report(
@@ -612,33 +632,38 @@ def _evaluations(
     blocked: set[date],
     waiting: Mapping[date, str],
 ) -> list[dg.AssetCheckEvaluation]:
-    """One evaluation a partition: a range run by itself stores only one for all of them."""
+    """Two evaluations a partition: a range run by itself stores only one for all of them."""
     evaluations = []
     for key in context.partition_keys:
         days, _ = _days_of(table, key)
-        failed = [
-            finding
-            for finding in verdict.findings
-            if not finding.passed and set(days) & set(finding.days)
-        ]
-        is_blocked = bool(set(days) & blocked)
-        reasons = [
-            f"{finding.expectation} ({finding.severity}): {finding.observed}" for finding in failed
-        ]
-        reasons += [f"held back: {waiting[day]}" for day in days if day in waiting]
-        if is_blocked and not reasons:
-            reasons = [f"held back: an earlier day of {table.contract.table} is blocked"]
-        held_back = is_blocked or any(day in waiting for day in days)
-        evaluations.append(
-            dg.AssetCheckEvaluation(
-                asset_key=asset_key(table.contract.table),
-                check_name=GATE,
-                passed=not reasons,
-                severity=dg.AssetCheckSeverity.ERROR if held_back else dg.AssetCheckSeverity.WARN,
-                description="; ".join(reasons) or "all expectations met",
-                metadata={},
-                partition=str(key),
-                blocking=True,
+        failed = [finding for finding in verdict.failed if set(days) & set(finding.days)]
+        critical = [finding for finding in failed if finding.severity == "critical"]
+        reasons = [f"held back: {waiting[day]}" for day in days if day in waiting]
+        if set(days) & blocked and not critical:
+            reasons.append(f"held back: an earlier day of {table.contract.table} is blocked")
+        warned = [finding for finding in failed if finding.severity == "warning"]
+        gate = "; ".join([*filter(None, [_told(critical)]), *reasons])
+        for name, told, severity in (
+            (GATE, gate, dg.AssetCheckSeverity.ERROR),
+            (WARNINGS, _told(warned), dg.AssetCheckSeverity.WARN),
+        ):
+            evaluations.append(
+                dg.AssetCheckEvaluation(
+                    asset_key=asset_key(table.contract.table),
+                    check_name=name,
+                    passed=not told,
+                    severity=severity,
+                    description=told or MET,
+                    metadata={},
+                    partition=str(key),
+                    blocking=name == GATE,
+                )
             )
-        )
     return evaluations
+
+
+def _told(findings: Sequence["Finding"]) -> str:
+    """What failed, in one line; '' for nothing."""
+    return "; ".join(
+        f"{finding.expectation} ({finding.severity}): {finding.observed}" for finding in findings
+    )

@@ -45,8 +45,10 @@ def materialisations(shop: Shop, table: str) -> dict[str | None, dg.AssetMateria
 
 def test_every_partition_of_every_table_has_its_own_evaluation(thirty_days: Shop) -> None:
     for table in build_tables(thirty_days.settings):
-        evaluated = {key for key in thirty_days.gates(table.contract.table) if key is not None}
-        assert evaluated == keys_of(thirty_days, table.grid), table.contract.table
+        for check in ("gate", "warnings"):
+            told = thirty_days.gates(table.contract.table, check)
+            evaluated = {key for key in told if key is not None}
+            assert evaluated == keys_of(thirty_days, table.grid), (table.contract.table, check)
 
 
 @pytest.mark.parametrize("days", [1, DAYS])
@@ -55,8 +57,9 @@ def test_no_partition_of_a_gate_is_left_planned(open_shop: Shop, days: int) -> N
     if days == 1:
         open_shop.run(DAYS - 1, DAYS - 1, groups=["events"])
     keys = [
-        dg.AssetCheckKey(dg.AssetKey(table.contract.table.split(".")), "gate")
+        dg.AssetCheckKey(dg.AssetKey(table.contract.table.split(".")), check)
         for table in build_tables(open_shop.settings)
+        for check in ("gate", "warnings")
         if table.grid != "whole"
     ]
     with open_instance(open_shop.settings) as instance:

@@ -96,16 +96,20 @@ def test_every_table_shows_the_columns_of_its_contract_with_their_meaning(
         assert spec.metadata["dagster/table_name"] == table.contract.table
 
 
-def test_every_table_has_one_blocking_gate_by_partition(
+def test_every_table_has_a_blocking_gate_and_a_check_that_warns_by_partition(
     thirty_days: Shop, specs: dict[str, dg.AssetSpec]
 ) -> None:
     graph = thirty_days.definitions.resolve_asset_graph()
-    checks = {key.asset_key.to_user_string(): graph.get(key) for key in graph.asset_check_keys}
-    assert checks.keys() == specs.keys() - FILES
-    for name, check in checks.items():
-        assert check.key.name == "gate"
-        assert check.blocking, name
-        assert check.partitions_def == graph.get(check.key.asset_key).partitions_def, name
+    for check_name in ("gate", "warnings"):
+        checks = {
+            key.asset_key.to_user_string(): graph.get(key)
+            for key in graph.asset_check_keys
+            if key.name == check_name
+        }
+        assert checks.keys() == specs.keys() - FILES
+        for name, check in checks.items():
+            assert check.blocking == (check_name == "gate"), name
+            assert check.partitions_def == graph.get(check.key.asset_key).partitions_def, name
 
 
 def test_every_table_of_the_graph_has_a_contract_and_the_other_way_round(
