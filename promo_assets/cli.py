@@ -96,9 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--train-every",
         type=int,
-        default=4,
+        default=8,
         metavar="WEEKS",
-        help="weeks between trainings (default 4; PROMO_TRAIN_EVERY_WEEKS elsewhere)",
+        help="weeks between trainings (default 8; PROMO_TRAIN_EVERY_WEEKS elsewhere)",
     )
     summary = command("summary", _summary, "what a range of days holds: rows, gates, strategies")
     summary.add_argument("--from", dest="first", type=_day, required=True, metavar="D")
