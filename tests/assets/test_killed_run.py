@@ -77,6 +77,7 @@ def assert_whole_days(shop: Shop, *states: dict[str, dict[tuple[date, str], Rows
             assert published[(name, *place)] == len(rows), (name, place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
     [
