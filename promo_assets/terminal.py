@@ -212,22 +212,17 @@ def _counted(rows: int | None) -> str:
 def _print_rejected(
     console: Console, connection: duckdb.DuckDBPyConnection, bounds: dict[str, date]
 ) -> None:
-    rejected = _rows(
-        connection,
-        "select reason, count(*) from core.rejected_events"
-        " where event_date >= $start and event_date < $end group by all order by 2 desc",
-        bounds,
-    )
-    told = ", ".join(f"{reason} {count:,}" for reason, count in rejected) or "none"
-    console.print(f"[bold]Rejected[/bold]  {told}", highlight=False)
-    notes = _rows(
-        connection,
-        "select split_part(note, ':', 1), count(*) from raw.events where note is not null"
-        " and event_date >= $start and event_date < $end group by all order by 2 desc",
-        bounds,
-    )
-    told = ", ".join(f"{code} {count:,}" for code, count in notes) or "none"
-    console.print(f"[bold]Mended by the source[/bold]  {told}", highlight=False)
+    for title, counted in (
+        ("Rejected", "select reason, count(*) from core.rejected_events where true"),
+        (
+            "Mended by the source",
+            "select split_part(note, ':', 1), count(*) from raw.events where note is not null",
+        ),
+    ):
+        within = " and event_date >= $start and event_date < $end group by all order by 2 desc"
+        found = _rows(connection, counted + within, bounds)
+        told = ", ".join(f"{code} {count:,}" for code, count in found) or "none"
+        console.print(f"[bold]{title}[/bold]  {told}", highlight=False)
 
 
 def _print_model(

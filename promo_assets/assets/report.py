@@ -1,6 +1,7 @@
 """What leaves the platform: the merchandiser's daily page and the export, files a day."""
 
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -30,18 +31,22 @@ def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefiniti
         dg.AssetKey(["strategy", "segment_strategy"]), partition_mapping=by_segment_mapping
     )
 
+    shared: dict[str, Any] = {
+        "partitions_def": partitions.days,
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "owners": ["team:merchandising"],
+        "code_version": "1",
+        "pool": "duckdb",
+        "automation_condition": following(),
+    }
+
     @dg.asset(
         key=["report", "daily_report"],
         group_name="report",
         description="What we did, why, what it cost, what it earned, how sure we are: one page.",
         deps=[*(dg.AssetKey(name.split("/")) for name in read), by_segment],
-        partitions_def=partitions.days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
         kinds={"html"},
-        owners=["team:merchandising"],
-        code_version="1",
-        pool="duckdb",
-        automation_condition=following(),
+        **shared,
     )
     def daily_report(
         context: dg.AssetExecutionContext, warehouse: Warehouse
@@ -69,13 +74,8 @@ def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefiniti
             dg.AssetDep(dg.AssetKey(["strategy", name]), partition_mapping=by_segment_mapping)
             for name in ("assignments", "segment_strategy")
         ],
-        partitions_def=partitions.days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
         kinds={"csv", "parquet"},
-        owners=["team:merchandising"],
-        code_version="1",
-        pool="duckdb",
-        automation_condition=following(),
+        **shared,
     )
     def export(
         context: dg.AssetExecutionContext, warehouse: Warehouse
