@@ -24,9 +24,9 @@ where column_name = 'user_id' and not internal and table_name in (
 ) order by all
 """
 TOMBSTONE = """
-insert into audit.erased_users
+insert into audit.erased
 select sha256($user), cast(current_timestamp as timestamp)
-where sha256($user) not in (select user_key from audit.erased_users)
+where sha256($user) not in (select key from audit.erased)
 """
 
 

@@ -160,7 +160,7 @@ def _offers(
         yield _told("Offers", "no price of budget was published for this day")
         return
     if price["catalogue_version"] != catalogue_version(settings):
-        yield _told("Offers", f"{settings.offers} changed since; what was considered is not known")
+        yield _told("Offers", f"{settings.catalogue} changed since; what was considered is not known")
         return
     catalogue, day = catalogue_of(settings), keys["day"]
     bounds = {"start": day, "end": day + timedelta(days=1), "segments": list(SEGMENTS)}

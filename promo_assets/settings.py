@@ -37,8 +37,9 @@ class Settings(BaseSettings):
     end: date | None = Field(
         default=None, description="The last daily partition; by default the source's, or yesterday."
     )
-    offers: Path = Field(
-        default=PROJECT / "offers" / "complete_journey.yaml", description="The offer catalogue."
+    offers: Path | None = Field(
+        default=None,
+        description="The offer catalogue; by default the offers.yaml of a files source.",
     )
     budget: Decimal = Field(default=Decimal(100), ge=0, description="Promotion budget of a day.")
     margin_rate: float = Field(default=0.25, gt=0, le=1, description="Margin per unit of spend.")
@@ -54,12 +55,14 @@ class Settings(BaseSettings):
     memory_limit: str = Field(default="2GB", description="DuckDB's memory limit.")
     threads: int = Field(default=os.cpu_count() or 2, ge=1, description="DuckDB's threads.")
     webhook: SecretStr | None = Field(default=None, description="URL that gets failure messages.")
-    pseudonym_key: SecretStr | None = Field(default=None, description="Keys user pseudonyms.")
+    pseudonym_key: SecretStr | None = Field(
+        default=None, description="Keys pseudonyms: the current key, then retired ones, commas."
+    )
 
     @field_validator("home", "offers")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().resolve()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().resolve() if value else None
 
     @field_validator("timezone")
     @classmethod
@@ -74,6 +77,23 @@ class Settings(BaseSettings):
     def last_day(self) -> date | None:
         """The last day that can be materialised; None = yesterday, whatever day it is."""
         return self.end or CLOSED_SOURCES.get(self.source)
+
+    @property
+    def source_folder(self) -> Path | None:
+        """The folder that a files source or the simulated shop delivers to; None for others."""
+        kind, _, place = self.source.partition(":")
+        if kind == "files" and place:
+            return Path(place).expanduser().resolve()
+        return self.home / "simulated" if self.source == "simulated" else None
+
+    @property
+    def catalogue(self) -> Path:
+        """The offer catalogue's file: ``offers``, or else what comes with the source."""
+        if self.offers:
+            return self.offers
+        if self.source_folder:
+            return self.source_folder / "offers.yaml"
+        return PROJECT / "offers" / "complete_journey.yaml"
 
     @property
     def warehouse(self) -> Path:

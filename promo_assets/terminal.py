@@ -73,7 +73,7 @@ def _check(settings: Settings, groups: Sequence[str]) -> None:
     if "events" in chosen:
         open_source(settings)
     if chosen & {"events", "strategy"}:
-        load_catalogue(settings.offers, SEGMENTS)
+        load_catalogue(settings.catalogue, SEGMENTS)
 
 
 @contextmanager

@@ -31,6 +31,8 @@ ITEMS = 12
 TRIAL_DAY = 2
 """Days after the first on which a randomised campaign is sent; it closes 27 days later."""
 
+KEY = "a key for tests only"
+
 COLUMNS = [column.name for column in EVENT_COLUMNS if column.name != "event_date"]
 OFFERS = """
 offers:
@@ -129,6 +131,7 @@ class Shop:
             offers=offers,
             budget=20,
             threads=1,
+            pseudonym_key=KEY,
         )
 
     @cached_property
@@ -140,7 +143,8 @@ class Shop:
         """The variables under which ``promo`` runs this installation."""
         told = self.settings.model_dump(mode="json", exclude_none=True)
         wanted = ("home", "source", "start", "offers", "budget", "threads")
-        return os.environ | {f"PROMO_{name.upper()}": str(told[name]) for name in wanted}
+        variables = {f"PROMO_{name.upper()}": str(told[name]) for name in wanted}
+        return os.environ | variables | {"PROMO_PSEUDONYM_KEY": KEY}
 
     def file(self, day: date) -> Path:
         return self.folder / "shop" / "events" / f"{day}.csv"

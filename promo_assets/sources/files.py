@@ -9,6 +9,7 @@ name (``2026-11-24``), or else to the first partition.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,7 +20,14 @@ import polars as pl
 from promo_assets.contract.events import EVENT_COLUMNS
 from promo_assets.partitions import Window
 from promo_assets.settings import Settings
-from promo_assets.sources import SourceError
+from promo_assets.sources import (
+    CONSENT_COLUMNS,
+    ITEM_COLUMNS,
+    LINK_COLUMNS,
+    USER_COLUMNS,
+    SourceError,
+    nothing,
+)
 from promo_assets.warehouse.publish import Query
 
 NAME = re.compile(r".+\.(parquet|csv|jsonl)(\.gz|\.zst)?")
@@ -85,20 +93,22 @@ class Files:
         parameters = {"start": window.start, "end": window.end}
         return Query(EVENTS, parameters | {"first": self.first, "zone": self.zone})
 
-    def items(self) -> Query:
-        return Query(
-            "select null::varchar as item_id, null::varchar as category, null::varchar as brand,"
-            " null::decimal(18, 2) as list_price, null::decimal(18, 2) as unit_cost,"
-            " null::boolean as in_stock where false",
-            {},
-        )
+    def items(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        return nothing(ITEM_COLUMNS)
 
-    def users(self) -> Query:
-        return Query(
-            "select null::varchar as user_id, null::timestamp as signup_time,"
-            " null::boolean as consent_marketing, null::varchar as attributes where false",
-            {},
-        )
+    def users(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        return nothing(USER_COLUMNS)
+
+    def device_links(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        return nothing(LINK_COLUMNS)
+
+    def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        return nothing(CONSENT_COLUMNS)
+
+    def fingerprints(
+        self, window: Window, connection: duckdb.DuckDBPyConnection
+    ) -> Mapping[date, str]:
+        raise NotImplementedError
 
 
 def _read(path: Path, folder: Path) -> pl.DataFrame | None:

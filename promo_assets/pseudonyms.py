@@ -1,0 +1,84 @@
+"""Pseudonyms: what stands for a person or a device everywhere behind the source.
+
+On entry (``raw.events``, ``core.users`` and what else names people) an identifier becomes a keyed
+hash; nothing after that ever sees the identifier. The key is a setting and never enters the
+warehouse. Without the key a pseudonym can't be computed, so ids can't be guessed back.
+
+Here: the one definition, in Python and in SQL. Not here: which columns hold identifiers.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import Literal
+
+from promo_assets.settings import Settings, SettingsError
+
+Kind = Literal["account", "device"]
+
+PREFIX: Mapping[Kind, str] = {"account": "u", "device": "d"}
+"""An account and a device that share an identifier are still two."""
+
+LENGTH = 12
+"""Prefix and 66 bits: DuckDB keeps strings of 12 bytes inline, and 10 million people share a
+pseudonym with probability 7e-7, 100 million with 7e-5."""
+
+BLOCK = 64
+SAMPLE_KEY = "the key of public and simulated data"
+"""Where nobody real is in the data, everyone gets the same pseudonyms and needs no key."""
+
+PUBLIC_SOURCES = ("complete_journey", "simulated")
+SHORTEST_KEY = 16
+
+
+def keys_of(settings: Settings) -> tuple[str, ...]:
+    """The current key, then retired ones (which only recognise people who were erased).
+
+    Raises `SettingsError` where ``PROMO_PSEUDONYM_KEY`` is missing for real data, or too short.
+    """
+    if settings.pseudonym_key is None:
+        if settings.source in PUBLIC_SOURCES:
+            return (SAMPLE_KEY,)
+        raise SettingsError(
+            "PROMO_PSEUDONYM_KEY is not set: user and device ids of your own events are never "
+            "stored, only their keyed hashes. Put a key into .env and keep a copy of it where "
+            f"secrets are kept, for example: PROMO_PSEUDONYM_KEY={secrets.token_hex(32)}"
+        )
+    keys = tuple(key.strip() for key in settings.pseudonym_key.get_secret_value().split(","))
+    if short := [place for place, key in enumerate(keys, 1) if len(key) < SHORTEST_KEY]:
+        raise SettingsError(
+            f"PROMO_PSEUDONYM_KEY: key {short[0]} of {len(keys)} is shorter than {SHORTEST_KEY} "
+            "characters; expected one key, or the current key and retired ones with commas between"
+        )
+    return keys
+
+
+def pseudonym(identifier: str, kind: Kind, key: str) -> str:
+    """``u`` (account) or ``d`` (device) and 11 characters of base64url: the first 66 bits of
+    HMAC-SHA256 (RFC 2104) of the identifier under ``key``."""
+    digest = hmac.new(key.encode(), identifier.encode(), hashlib.sha256).digest()
+    return PREFIX[kind] + base64.urlsafe_b64encode(digest)[: LENGTH - 1].decode()
+
+
+def pseudonym_sql(column: str, kind: Kind) -> str:
+    """`pseudonym` as a DuckDB expression over a text column; null stays null.
+
+    It reads the parameters of `key_parameters`: the key is bound, never part of a statement.
+    """
+    inner = f"unhex(sha256($inner_pad || encode({column})))"
+    outer = f"to_base64(unhex(sha256($outer_pad || {inner})))"
+    return f"'{PREFIX[kind]}' || translate(substr({outer}, 1, {LENGTH - 1}), '+/', '-_')"
+
+
+def key_parameters(key: str) -> dict[str, bytes]:
+    """The two padded keys of HMAC, as `pseudonym_sql` reads them."""
+    told = key.encode()
+    padded = (hashlib.sha256(told).digest() if len(told) > BLOCK else told).ljust(BLOCK, b"\0")
+    return {
+        "inner_pad": bytes(byte ^ 0x36 for byte in padded),
+        "outer_pad": bytes(byte ^ 0x5C for byte in padded),
+    }
