@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     identity_hindsight_days: int = Field(
         default=0, ge=0, description="Days ahead whose log-ins attribute a day's events."
     )
+    late_days: int | None = Field(
+        default=None, ge=0, description="Days back that are watched for late data; all if unset."
+    )
     consent_purposes: str = Field(
         default="marketing", description="What a user must allow to get an offer; commas between."
     )

@@ -34,7 +34,7 @@ def kind_of(identifier: str) -> str:
 def barred(
     statements: list[Statement],
     changes: list[Change] = [],
-    **told: str,  # noqa: B006
+    **told: str,
 ) -> dict[tuple[int, str], str | None]:
     """Why each of `USERS` is barred on each day."""
     with duckdb.connect() as connection:
