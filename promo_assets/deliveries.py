@@ -1,7 +1,7 @@
-"""What was delivered for each day when it was taken in, and which days are delivered otherwise now.
+"""What was delivered for each day when it was taken in, and what is delivered now.
 
-A source gives a fingerprint of each day (`Source.fingerprints`); a run that takes a day in notes it.
-Here: the notes and the comparison. Not here: the rebuild (``late.py``).
+A source gives a fingerprint of each day (`Source.fingerprints`); a run that takes the day in notes
+it. Here: the notes and the comparison. Not here: the rebuild (``late.py``).
 """
 
 from __future__ import annotations

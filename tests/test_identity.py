@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -15,6 +16,8 @@ from promo_assets.identity import Rules, changes
 FIRST = date(2024, 1, 1)
 DAYS = 12
 
+DEFAULT = Rules()
+
 Login = tuple[int, str, str]
 Statement = tuple[int | None, str, str]
 Attribution = dict[str, tuple[str | None, str]]
@@ -24,13 +27,13 @@ def day_of(number: int) -> date:
     return FIRST + timedelta(days=number)
 
 
-def logins_of(logins: list[Login]) -> pl.DataFrame:
+def logins_of(logins: Sequence[Login]) -> pl.DataFrame:
     rows = [(day_of(number), device, account) for number, device, account in logins]
     schema = {"event_date": pl.Date, "device_id": pl.String, "user_id": pl.String}
     return pl.DataFrame(rows, schema, orient="row")
 
 
-def statements_of(statements: list[Statement]) -> pl.DataFrame:
+def statements_of(statements: Sequence[Statement]) -> pl.DataFrame:
     rows = [
         (device, account, None if number is None else datetime(2024, 1, 1 + number, 9))
         for number, device, account in statements
@@ -41,8 +44,8 @@ def statements_of(statements: list[Statement]) -> pl.DataFrame:
 
 def found(
     logins: list[Login],
-    statements: list[Statement] = [],  # noqa: B006
-    rules: Rules = Rules(),  # noqa: B008
+    statements: Sequence[Statement] = (),
+    rules: Rules = DEFAULT,
     days: int = DAYS,
 ) -> list[tuple[int, str, str | None, str]]:
     """The changes as (day, identifier, user, status)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 import duckdb
@@ -33,7 +34,7 @@ def kind_of(identifier: str) -> str:
 
 def barred(
     statements: list[Statement],
-    changes: list[Change] = [],
+    changes: Sequence[Change] = (),
     **told: str,
 ) -> dict[tuple[int, str], str | None]:
     """Why each of `USERS` is barred on each day."""
