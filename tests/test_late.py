@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
@@ -16,20 +14,16 @@ from promo_assets.late import sensor
 from promo_assets.partitions import Window
 from promo_assets.runs import BATCH_TAG, Phase, open_instance, run_phase
 
+from .conftest import Shop
 from .test_end_to_end import DELIVERED, failures, unlike
-
-if TYPE_CHECKING:
-    from tests.conftest import Shop
 
 LAST = 11
 LATE = 7
 
 
 @pytest.fixture(scope="module")
-def half_delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def half_delivered(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """Twelve days, of which day 7 has only its first half so far; only to be copied."""
-    from tests.conftest import Shop
-
     shop = Shop(tmp_path_factory.mktemp("late") / "shop").deliver_all(LAST + 1)
     events = shop.events(LATE)
     shop.deliver(LATE, events[: len(events) // 2])
@@ -37,7 +31,7 @@ def half_delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     assert failures(shop.run(0, LAST)) == []
     os.environ.clear()
     os.environ.update(before)
-    yield shop
+    return shop
 
 
 @pytest.fixture
