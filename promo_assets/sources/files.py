@@ -65,8 +65,8 @@ class Files:
         expected = folder if mapping.events else folder / "events"
         if not expected.is_dir():
             raise SourceError(
-                f"PROMO_SOURCE={settings.source}: {expected} is not a folder; expected event "
-                "files in events/**/*.{parquet,csv,jsonl}"
+                f"{expected} is not a folder; expected event files in "
+                "events/**/*.{parquet,csv,jsonl}, or where mapping.yaml says under events:"
             )
         store = settings.home / "inventory.sqlite"
         return cls(folder, settings.start, settings.timezone, mapping, store, name)
@@ -85,12 +85,16 @@ class Files:
         with self.inventory(connection) as inventory:
             if broken := inventory.broken(window):
                 raise SourceError(self._unreadable(broken))
-            groups = _by_layout(inventory.files(window))
-            selects = [inventory.select_of(layout) for layout in groups]
+            return self.rows(window, inventory)
+
+    def rows(self, window: Window, inventory: Inventory) -> Query:
+        """The rows of ``window`` in the readable files of the inventory."""
+        groups = _by_layout(inventory.files(window))
+        selects = [inventory.select_of(layout) for layout in groups]
         if not groups:
             return nothing(EVENT_TYPES)
         parameters: dict[str, Any] = {
-            "first": self.first,
+            "first": inventory.first,
             "start": window.start,
             "end": window.end,
             "source": self.name,

@@ -118,14 +118,16 @@ def day_in(path: str) -> date | None:
 
 
 class Inventory:
-    """The inventory of one folder; ``store`` None keeps it in memory, for one look."""
+    """The inventory of one folder; ``store`` None keeps it in memory, for one look. ``first`` is
+    the first partition, which takes older rows too."""
 
     def __init__(
         self, folder: Path, store: Path | None, mapping: SourceMapping, zone: str, first: date
     ) -> None:
         if store:
             store.parent.mkdir(parents=True, exist_ok=True)
-        self._folder, self._mapping, self._zone, self._first = folder, mapping, zone, first
+        self._folder, self._mapping, self._zone = folder, mapping, zone
+        self.first = first
         self._db = sqlite3.connect(store or ":memory:", timeout=PATIENCE, isolation_level=None)
         self._db.executescript(SCHEMA)
         self._here = str(folder)
@@ -169,19 +171,26 @@ class Inventory:
         return [
             found
             for found in self.files()
-            if found.problem and (found.day is None or max(found.day, self._first) in days)
+            if found.problem and (found.day is None or max(found.day, self.first) in days)
         ]
 
     def days(self) -> dict[date, int]:
-        """Rows by the day to which they belong, of all days that a date can tell."""
+        """Rows by the day to which they belong; those after the last day of all count for it."""
         found: dict[date, int] = defaultdict(int)
         told = self._db.execute(
             "select day, sum(row_count) from days where folder = ? group by day", (self._here,)
         )
         for day, count in told:
-            if day <= (date.max - EPOCH).days:
-                found[self._day(day)] += count
+            found[self._day(day)] += count
         return dict(sorted(found.items()))
+
+    def first_day(self, since: date) -> date | None:
+        """The first day from ``since`` on that has rows."""
+        (day,) = self._db.execute(
+            "select min(day) from days where folder = ? and day >= ?",
+            (self._here, (since - EPOCH).days),
+        ).fetchone()
+        return None if day is None else self._day(day)
 
     def fingerprints(self, window: Window) -> dict[date, str]:
         """By day, a hash over the files that hold rows of it: path, content, how it is read, and
@@ -346,12 +355,14 @@ class Inventory:
 
     def _within(self, window: Window) -> tuple[str, dict[str, int]]:
         """The condition on ``days.day`` for rows of ``window``: the first day has older ones."""
-        low = UNDATED if window.start <= self._first else (window.start - EPOCH).days
-        bounds = {"low": low, "high": (max(window.end, self._first) - EPOCH).days}
+        low = UNDATED if window.start <= self.first else (window.start - EPOCH).days
+        bounds = {"low": low, "high": (max(window.end, self.first) - EPOCH).days}
         return "and day >= :low and day < :high", bounds
 
     def _day(self, day: int) -> date:
-        return self._first if day < (self._first - EPOCH).days else EPOCH + timedelta(days=day)
+        if day < (self.first - EPOCH).days:
+            return self.first
+        return EPOCH + timedelta(days=min(day, (date.max - EPOCH).days))
 
 
 def _short_hash(text: str) -> str:
