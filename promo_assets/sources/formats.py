@@ -191,7 +191,8 @@ def _csv_layout(path: Path, packed: str | None) -> Layout:
 
 
 def _first_record(text: str, delimiter: str) -> list[str]:
-    return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+    lines = io.StringIO(text, newline="")
+    return next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
 
 
 def _unique(header: list[str]) -> Iterator[str]:
