@@ -114,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     explain = command("explain", _explain, "why a user got which offer")
     explain.add_argument("user", metavar="USER")
     explain.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
+    names = command(
+        "pseudonym", _pseudonym, "the pseudonyms of account ids, to match an export with your users"
+    )
+    names.add_argument(
+        "users", nargs="*", metavar="USER", help="none: one a line, on standard input"
+    )
     erase = command("erase", _erase, "delete a user from tables and exports, for good")
     erase.add_argument("user", metavar="USER")
     export = command("export", _export, "write a day's assignments as Parquet and CSV")
@@ -246,6 +252,15 @@ def _explain(options: argparse.Namespace, settings: Settings) -> int:
 
     with Warehouse.of(_made(settings)).get_connection() as connection:
         print(explain(options.user, options.day, connection, settings))
+    return 0
+
+
+def _pseudonym(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.pseudonyms import keys_of, pseudonym
+
+    key = keys_of(settings)[0]
+    for user in options.users or (line.rstrip("\n") for line in sys.stdin):
+        print(user, pseudonym(user, "account", key), sep="\t")
     return 0
 
 
