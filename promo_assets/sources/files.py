@@ -102,7 +102,7 @@ class Files:
             mapped.append(self._mapped(layout, listed, number))
             parameters |= self._delivered(layout, group, number)
         return Query(
-            f"select *, $source as source, cast(null as varchar) as note "
+            f"select *, $source as source, {self.mapping.note_sql()} as note "
             f"from ({'union all by name'.join(mapped)}) "
             "where event_date >= $start and event_date < $end",
             parameters,
