@@ -113,6 +113,10 @@ class SourceMapping(_Strict):
             )
         return value
 
+    def dropped(self, name: str) -> bool:
+        """Whether a delivered column must not be taken."""
+        return name.casefold() in {dropped.casefold() for dropped in self.drop}
+
     def unit_of(self, column: str) -> Unit:
         """The unit in which a money column is delivered."""
         return self.units.get(column, self.units.get("money", "currency"))
@@ -126,7 +130,7 @@ class SourceMapping(_Strict):
         names = {name.casefold(): name for name in delivered}
         wanted = ((told,) if isinstance(told, str) else told) + (column,)
         found = (names.get(name.casefold()) for name in wanted)
-        return next((name for name in found if name and not self._dropped(name)), None)
+        return next((name for name in found if name and not self.dropped(name)), None)
 
     def kept_aside(self, delivered: Iterable[str]) -> tuple[str, ...]:
         """The delivered columns that go to ``extra``: those not taken and not dropped.
@@ -139,7 +143,7 @@ class SourceMapping(_Strict):
         return tuple(
             name
             for name in names
-            if name not in taken and not self._dropped(name) and name.casefold() not in IDENTIFIERS
+            if name not in taken and not self.dropped(name) and name.casefold() not in IDENTIFIERS
         )
 
     def select_list(self, delivered: Mapping[str, str], zone: str) -> str:
@@ -159,7 +163,7 @@ class SourceMapping(_Strict):
             if happened != "cast(null as timestamp)"
             else told["event_time"]
         )
-        told["extra"] = _extra_sql({name: delivered[name] for name in self.kept_aside(delivered)})
+        told["extra"] = json_sql({name: delivered[name] for name in self.kept_aside(delivered)})
         told["happened_at"] = happened
         return ",\n    ".join(f"{sql} as {name}" for name, sql in told.items())
 
@@ -171,7 +175,7 @@ class SourceMapping(_Strict):
         name = self.delivered_as("event_time", delivered)
         if name is None:
             return "cast(null as timestamp)"
-        return self._time_of(_column(name), delivered[name].upper(), zone)
+        return self._time_of(column_sql(name), delivered[name].upper(), zone)
 
     def _time_of(self, column: str, type_: str, zone: str) -> str:
         zone = self.time_zone or zone
@@ -179,7 +183,7 @@ class SourceMapping(_Strict):
             return _finite(f"timezone('UTC', {column})")
         if type_.startswith(("TIMESTAMP", "DATE")):
             return _finite(_to_utc(f"cast({column} as timestamp)", zone))
-        text = _as_text(column, type_)
+        text = as_text(column, type_)
         if self.time_format in EPOCHS:
             micros = f"try_cast({text} as decimal(24, 6)) * {EPOCHS[self.time_format]}"
             return (
@@ -197,6 +201,15 @@ class SourceMapping(_Strict):
             f"then timezone('UTC', try_cast({text} as timestamptz)) else {naive} end"
         )
 
+    def moment_sql(self, column: str, type_: str, zone: str) -> str:
+        """`time_sql` of a table beside the events, whose times may be ISO in spite of the
+        ``time_format``."""
+        told = self._time_of(column, type_.upper(), zone)
+        if self.time_format is None or type_.upper().startswith(("TIMESTAMP", "DATE")):
+            return told
+        plain = self.model_copy(update={"time_format": None})
+        return f"coalesce({told}, {plain._time_of(column, type_.upper(), zone)})"
+
     def _text_sql(self, column: str, delivered: Mapping[str, str]) -> str:
         told = self.columns.get(column)
         name = self.delivered_as(column, delivered)
@@ -205,7 +218,7 @@ class SourceMapping(_Strict):
         elif name is None:
             return "cast(null as varchar)"
         else:
-            text = _as_text(_column(name), delivered[name].upper())
+            text = as_text(column_sql(name), delivered[name].upper())
         if values := self.values.get(column):
             cases = " ".join(
                 f"when {_literal(found)} then {_literal(meant)}" for found, meant in values.items()
@@ -214,9 +227,6 @@ class SourceMapping(_Strict):
         if column in MONEY and self.unit_of(column) == "cents":
             text = cents_sql(text)
         return text
-
-    def _dropped(self, name: str) -> bool:
-        return name.casefold() in {dropped.casefold() for dropped in self.drop}
 
 
 def load_mapping(path: Path) -> SourceMapping:
@@ -276,18 +286,18 @@ def _contradictions(mapping: SourceMapping) -> Iterator[tuple[Location, str]]:
         "values": (tuple(name for name in COLUMNS if name != "event_time"), "takes no values"),
         "units": (("money", *MONEY, "list_price", "unit_cost"), "has no unit"),
         "item_columns": (ITEM_COLUMNS, "is no column of items"),
-        "user_columns": (USER_COLUMNS, "is no column of users"),
+        "user_columns": (tuple(USER_COLUMNS)[:-1], "is no column of users"),
         "identity_columns": (LINK_COLUMNS, "is no column of identities"),
         "consent_columns": (CONSENT_COLUMNS, "is no column of consents"),
     }
     for key, (names, problem) in known.items():
         for name in getattr(mapping, key):
-            if name not in names:
+            if name not in names and not (key == "user_columns" and name.startswith("consent_")):
                 yield (key, name), f"{key}: {name!r} {problem}; {nearest(name, names)}"
     for column, told in mapping.columns.items():
         names = () if isinstance(told, Constant) else (told,) if isinstance(told, str) else told
         for name in names:
-            if mapping._dropped(name):
+            if mapping.dropped(name):
                 yield ("columns", column), f"columns: {column}: {name!r} is under drop: too"
     for name in mapping.drop:
         if name.casefold() in ("event_time", "event_type") and name not in mapping.columns:
@@ -323,7 +333,7 @@ def _explain(error: ErrorDetails, lines: Mapping[Location, int]) -> tuple[int, s
     return line_of(lines, at), f"{'.'.join(map(str, at))}: {text}"
 
 
-def _as_text(column: str, type_: str) -> str:
+def as_text(column: str, type_: str) -> str:
     """A delivered value as text; empty text is no value. Whole numbers that came as floating
     point (ids beside nulls do, in Python) have no decimals."""
     if type_.startswith("VARCHAR"):
@@ -340,7 +350,7 @@ def _as_text(column: str, type_: str) -> str:
     return f"cast({column} as varchar)"
 
 
-def _extra_sql(kept: Mapping[str, str]) -> str:
+def json_sql(kept: Mapping[str, str]) -> str:
     """A JSON object of the columns that have a value, as text; null where none has."""
     if not kept:
         return "cast(null as varchar)"
@@ -351,10 +361,15 @@ def _extra_sql(kept: Mapping[str, str]) -> str:
 def _field_sql(name: str, type_: str) -> str:
     key = "to_json(" + _literal(name) + ") || ': ' || "
     if type_ == "JSON":
-        return f"{key}nullif(cast({_column(name)} as varchar), 'null')"
+        return f"{key}nullif(cast({column_sql(name)} as varchar), 'null')"
     if type_.startswith("VARCHAR"):
-        return f"{key}to_json(nullif({_column(name)}, ''))"
-    return f"{key}to_json({_column(name)})"
+        return f"{key}to_json(nullif({column_sql(name)}, ''))"
+    column = column_sql(name)
+    if type_ in ("DOUBLE", "FLOAT"):  # JSON knows no infinity.
+        return f"{key}case when isfinite({column}) then {column} else null end"
+    if type_.startswith(("DECIMAL", "HUGEINT", "UHUGEINT", "BIGINT", "UBIGINT", "INTEGER")):
+        return f"{key}{column}"  # Exactly; to_json makes them floating point.
+    return f"{key}to_json({column})"
 
 
 def _to_utc(timestamp: str, zone: str) -> str:
@@ -369,7 +384,7 @@ def _finite(timestamp: str) -> str:
     return f"case when isfinite({timestamp}) then {timestamp} end"
 
 
-def _column(name: str) -> str:
+def column_sql(name: str) -> str:
     quoted = name.replace('"', '""')
     return f'{RELATION}."{quoted}"'
 
