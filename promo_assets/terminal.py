@@ -19,6 +19,7 @@ from promo_assets.partitions import SEGMENTS, Window
 from promo_assets.runs import Phase, PhaseResult, open_instance, plan, prepare_home, run_days
 from promo_assets.settings import Settings
 from promo_assets.sources import open_source
+from promo_assets.sources.database import Database
 from promo_assets.strategy.catalogue import load_catalogue
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import ALWAYS, prepare
@@ -71,7 +72,9 @@ def _check(settings: Settings, groups: Sequence[str]) -> None:
     with Warehouse.of(settings).get_connection():
         pass
     if "events" in chosen:
-        open_source(settings)
+        source = open_source(settings)
+        if isinstance(source, Database):
+            source.check()
     if chosen & {"events", "strategy"}:
         load_catalogue(settings.catalogue, SEGMENTS)
 

@@ -9,7 +9,7 @@ clock changes, text that is no time) DuckDB decides afterwards, exactly. Not her
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -23,6 +23,8 @@ from promo_assets.sources import (
 )
 from promo_assets.sources.addresses import Address
 from promo_assets.sources.dialects import QUARTER, Column
+from promo_assets.sources.dimensions import Dimensions
+from promo_assets.sources.formats import ROW
 from promo_assets.sources.mapping import (
     COLUMNS,
     EPOCHS,
@@ -93,6 +95,33 @@ class DeliveredTable:
 
 
 @dataclass(frozen=True)
+class DimensionTable:
+    """A table beside the events: ``copy`` is what the server sent of it."""
+
+    place: str
+    table: DeliveredTable
+    copy: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.table.columns)
+
+    def types(self, aside: Collection[str]) -> Mapping[str, str]:
+        return self.table.types
+
+    def rows(self, aside: Collection[str]) -> Query:
+        return Query(f"from {self.copy}", {})
+
+    def row(self, number: int) -> str:
+        if self.table.key:
+            return f"the row with {self.table.key} {number}"
+        return f"row {number} in the order of all columns (counted from 0)"
+
+    def failure(self, reason: str) -> SourceError:
+        return SourceError(f"{self.place}: {reason}")
+
+
+@dataclass(frozen=True)
 class Database:
     """The database at ``address``; ``first`` is the first partition, which takes older rows and
     those without a readable time too."""
@@ -141,16 +170,16 @@ class Database:
         return Query(sql, bounds | {"source": self.name, "table": table.name})
 
     def items(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        raise NotImplementedError
+        return self._dimensions(connection).items()
 
     def users(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        raise NotImplementedError
+        return self._dimensions(connection).users()
 
     def device_links(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        raise NotImplementedError
+        return self._dimensions(connection).device_links()
 
     def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        raise NotImplementedError
+        return self._dimensions(connection).consents()
 
     def fingerprints(
         self, window: Window, connection: duckdb.DuckDBPyConnection
@@ -166,6 +195,7 @@ class Database:
         read = column.read.format(_name(column.name))
         sql = FINGERPRINTS.format(
             happened_at=self.mapping.time_sql(types, self.zone),
+            updated_at=self._updated_text(table),
             delivered=f"select * replace ({read} as {_name(column.name)}) from {counted}",
             relation=RELATION,
         )
@@ -175,7 +205,8 @@ class Database:
         except duckdb.Error as error:
             raise self.address.explained(error) from None
         return {
-            day: f"{count} rows, {updated or 'no time of update'}" for day, count, updated in rows
+            day: f"{count} rows" + (f", updated {updated}" if updated else "")
+            for day, count, updated in rows
         }
 
     def _contents(self, table: DeliveredTable) -> dict[str, str]:
@@ -187,14 +218,51 @@ class Database:
 
     # What the server is asked.
 
+    def _dimensions(self, connection: duckdb.DuckDBPyConnection) -> Dimensions:
+        named = {
+            "items": self.mapping.items_table,
+            "users": self.mapping.users_table,
+            "identities": self.mapping.identities_table,
+            "consents": self.mapping.consents_table,
+        }
+
+        def find(stem: str) -> DimensionTable | None:
+            name = named[stem] or stem
+            table = self._table(name, connection)
+            if table is None and named[stem]:
+                raise self._no_table(name, f"{stem}_table")
+            return self._copied(stem, table, connection) if table else None
+
+        return Dimensions(find, self.mapping, self.zone, connection)
+
+    def _copied(
+        self, stem: str, table: DeliveredTable, connection: duckdb.DuckDBPyConnection
+    ) -> DimensionTable:
+        """The table in a temporary one of the connection: it is checked before it is used, and
+        the server is to send it once."""
+        copy = f"{self.address.alias}_{stem}"
+        key = table.key
+        number = _name(key) if key else "row_number() over (order by all) - 1"
+        try:
+            connection.execute(
+                f"create or replace temporary table {copy} as "
+                f"select *, {number} as {_name(ROW)} from ({self._select(table)})"
+            )
+        except duckdb.Error as error:
+            raise self.address.explained(error) from None
+        return DimensionTable(f"{self.address}: table {table.name!r}", table, copy)
+
+    def _no_table(self, name: str, key: str) -> SourceError:
+        return SourceError(
+            f"{self.address}: there is no table {name!r}, or {self.address.user!r} may not read "
+            f"it. Create it, grant it, or name another one in PROMO_MAPPING: {key}"
+        )
+
     def _event_table(self, connection: duckdb.DuckDBPyConnection) -> DeliveredTable:
         name = self.mapping.events_table or "events"
         table = self._table(name, connection)
         if table is None:
-            raise SourceError(
-                f"{self.address}: there is no table {name!r}, or {self.address.user!r} may not "
-                "read it. Create or grant it, or name another one in PROMO_MAPPING: events_table"
-            )
+            raise self._no_table(name, "events_table")
         self._time_column(table)
         self._updated_column(table)
         return table
