@@ -100,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WEEKS",
         help="weeks between trainings (default 8; PROMO_TRAIN_EVERY_WEEKS elsewhere)",
     )
+    late = command("late", _late, "days whose delivery changed after they were taken in")
+    late.add_argument("--run", action="store_true", help="rebuild them and what follows")
     summary = command("summary", _summary, "what a range of days holds: rows, gates, strategies")
     summary.add_argument("--from", dest="first", type=_day, required=True, metavar="D")
     summary.add_argument("--to", dest="last", type=_day, required=True, metavar="D")
@@ -196,6 +198,21 @@ def _demo(options: argparse.Namespace, settings: Settings) -> int:
     return run_demo(_window(options), settings.model_copy(update={"train_every_weeks": weeks}))
 
 
+def _late(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.deliveries import look
+    from promo_assets.terminal import run_with_progress
+
+    late = look(_made(settings))
+    if late is None:
+        print("every published day is as it is delivered")
+        return 0
+    print(late.told)
+    if options.run:
+        return run_with_progress(late.window, settings, ())
+    print("rebuild them with `promo late --run`, or turn on the sensor rebuild_late_days")
+    return 0
+
+
 def _summary(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.terminal import print_summary
 
@@ -224,19 +241,17 @@ def _sql(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _explain(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.pseudonyms import keys_of, pseudonym
     from promo_assets.explanation import explain
     from promo_assets.warehouse.connection import Warehouse
 
     with Warehouse.of(_made(settings)).get_connection() as connection:
-        user = pseudonym(options.user, "account", keys_of(settings)[0])
-        print(explain(user, options.day, connection, settings))
+        print(explain(options.user, options.day, connection, settings))
     return 0
 
 
 def _erase(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.pseudonyms import keys_of, pseudonym
     from promo_assets.erasure import erase
+    from promo_assets.pseudonyms import keys_of, pseudonym
     from promo_assets.warehouse.connection import Warehouse
 
     with Warehouse.of(_made(settings)).get_connection() as connection:

@@ -7,9 +7,11 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from promo_assets import identity
 from promo_assets.assets.table import Produce, Production, ProductionError, Table
 from promo_assets.contract.events import EVENT_COLUMNS, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
+from promo_assets.deliveries import record
 from promo_assets.pseudonyms import Kind, key_parameters, keys_of, pseudonym_sql
 from promo_assets.settings import Settings, SettingsError
 from promo_assets.sources import Source, SourceError, open_source
@@ -47,6 +49,17 @@ from entered
 """Pseudonyms on entry, and the key that finds repeated rows: of what is stored, not of what was
 delivered, since a hash of an id would give it away. Each id is hashed once, not once a row."""
 
+CONSENTS = """
+select distinct
+    coalesce(user_id, device_id) as identifier,
+    if(user_id is null, 'device', 'account') as kind,
+    purpose,
+    granted,
+    coalesce(since, timestamp '0001-01-01') as since
+from ({select})
+where granted is not null and (user_id is not null or device_id is not null)
+"""
+
 NOT_ERASED = "({column} is null or sha256({column}) not in (select key from audit.erased))"
 """Leaves out people whom `promo erase` deleted: a source delivers them again."""
 
@@ -57,8 +70,10 @@ def raw_events(production: Production) -> Query:
     source = _source(production)
     try:
         query = source.events(production.window, production.connection)
+        fingerprints = source.fingerprints(production.window, production.connection)
     except SourceError as error:
         raise ProductionError(str(error)) from error
+    record(production.connection, production.window, fingerprints, production.run_id)
     production.note({"source": f"{source.name} {source.version}"})
     kept = " and ".join(NOT_ERASED.format(column=name) for name in ("user_id", "device_id"))
     return Query(
@@ -85,9 +100,38 @@ def device_links(production: Production) -> Query:
 
 
 def consents(production: Production) -> Query:
-    """What people allowed and refused, under pseudonyms."""
-    return _pseudonymous(
+    """What people allowed and refused, under pseudonyms: one row a statement."""
+    query = _pseudonymous(
         production, _source(production).consents(production.connection), "device_id"
+    )
+    return Query(CONSENTS.format(select=query.sql), query.parameters)
+
+
+def identities(production: Production) -> pl.DataFrame:
+    """Whose attribution changes on the days of the window."""
+    assert production.window is not None
+    rules, window = identity_rules(production.settings), production.window
+    logins = production.connection.execute(
+        "select event_date, device_id, user_id from core.logins"
+        " where event_date >= $start and event_date < $end",
+        {
+            "start": window.start - timedelta(days=rules.link_days),
+            "end": window.end + timedelta(days=rules.hindsight_days),
+        },
+    ).pl()
+    statements = production.connection.execute(
+        "select device_id, user_id, linked_at from core.device_links"
+    ).pl()
+    return identity.changes(logins, statements, window.days, rules, first=production.settings.start)
+
+
+def identity_rules(settings: Settings) -> identity.Rules:
+    """The settings of `promo_assets.identity`."""
+    return identity.Rules(
+        link_days=settings.identity_link_days,
+        people_per_device=settings.identity_people_per_device,
+        identifiers=settings.identity_max_identifiers,
+        hindsight_days=settings.identity_hindsight_days,
     )
 
 
@@ -154,6 +198,8 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
         "core.items": items,
         "core.users": users,
         "core.offers": offers,
+        "core.device_links": device_links,
+        "core.consents": consents,
     }
     version = "1"
     return [
@@ -163,6 +209,15 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
             raw_events,
             f"{version}+{settings.source.partition(':')[0]}",
             kinds=frozenset({"duckdb", "table", "bronze"}),
+        ),
+        Table(
+            contracts["core.identities"],
+            "events",
+            identities,
+            version,
+            # Its own day before: a day that is held back would lose its changes for later ones.
+            inputs={"core.logins": settings.identity_link_days, "core.identities": 1},
+            whole=("core.device_links",),
         ),
         *(
             Table(contracts[name], "events", produce, version, grid="whole")
