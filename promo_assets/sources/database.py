@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -22,7 +23,7 @@ from promo_assets.sources import (
     SourceError,
 )
 from promo_assets.sources.addresses import Address
-from promo_assets.sources.dialects import QUARTER, Column
+from promo_assets.sources.dialects import ISO_TIME, QUARTER, Column
 from promo_assets.sources.dimensions import Dimensions
 from promo_assets.sources.formats import ROW
 from promo_assets.sources.mapping import (
@@ -190,13 +191,16 @@ class Database:
         table = self._event_table(connection)
         column = self._time_column(table)
         where = self._where(table, window, connection)
-        counted = self._sent(self._counts(table, column, where))
-        types = {column.name: self._types_of(f"from {counted}", connection)[column.name]}
-        read = column.read.format(_name(column.name))
+        name = _name(column.name)
+        counted = (
+            f"select * replace ({column.read.format(name)} as {name}) "
+            f"from {self._sent(self._counts(table, column, where))}"
+        )
+        types = self._types_of(counted, connection)
         sql = FINGERPRINTS.format(
-            happened_at=self.mapping.time_sql(types, self.zone),
+            happened_at=self.mapping.time_sql({column.name: types[column.name]}, self.zone),
             updated_at=self._updated_text(table),
-            delivered=f"select * replace ({read} as {_name(column.name)}) from {counted}",
+            delivered=counted,
             relation=RELATION,
         )
         bounds = {"first": self.first, "start": window.start, "end": window.end}
@@ -226,6 +230,7 @@ class Database:
             "consents": self.mapping.consents_table,
         }
 
+        @cache  # Each is asked for more than once, and is to be one and the same.
         def find(stem: str) -> DimensionTable | None:
             name = named[stem] or stem
             table = self._table(name, connection)
@@ -384,8 +389,9 @@ class Database:
                 low, high = (str(_seconds(at) * unit) for at in (start, end))
                 no_time = f"{name} >= {LATEST_EPOCH // epoch}"
             case "text" if not self.mapping.time_format and not first:
-                days = window.start - timedelta(days=1), window.end
-                return f" where {dialect.iso_text.format(name, *days)}"
+                day_before = window.start - timedelta(days=1)
+                near = {"iso": ISO_TIME, "first": day_before, "last": window.end}
+                return f" where {dialect.iso_text.format(time=name, **near)}"
             case _:
                 return ""
         if first:

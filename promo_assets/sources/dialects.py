@@ -101,8 +101,8 @@ MYSQL_CLOCKS: Mapping[str, Clock] = {
     **dict.fromkeys(("char", "varchar", "text", "tinytext", "mediumtext", "longtext"), "text"),
 }
 MYSQL_AS_IT_IS = (
-    "float double year date datetime timestamp char varchar binary varbinary geometry "
-    "tinytext text mediumtext longtext tinyblob blob mediumblob longblob "
+    "float double year date datetime timestamp binary varbinary geometry "
+    "tinyblob blob mediumblob longblob"
 )
 
 
@@ -114,7 +114,7 @@ def _mysql_column(row: Sequence[Any]) -> Column:
         told = f"cast({column} as {'signed' if whole else 'unsigned'})"  # DuckDB makes booleans.
     elif whole or type_ in MYSQL_AS_IT_IS.split() or (type_ == "decimal" and precision <= 38):
         told = column
-    else:  # JSON, uuid and inet6 would come as bytes, a longer decimal as floating point.
+    else:  # Text of a binary collation, JSON, uuid would be bytes, longer decimals rounded.
         told = f"cast({column} as char)"
     read = {"timestamp": "timezone('UTC', {})", "json": "try_cast({} as json)"}.get(type_, "{}")
     return Column(name, told, MYSQL_CLOCKS.get(type_), read, whole and bool(int(is_key)))
@@ -144,7 +144,7 @@ MYSQL = Dialect(
     },
     # Zero and incomplete dates such as 2024-02-00, which some servers let in; DuckDB's null.
     no_time="month({0}) = 0 or dayofmonth({0}) = 0",
-    iso_text=f"({{0}} not regexp '{ISO_TIME}' or left({{0}}, 10) between '{{1}}' and '{{2}}')",
+    iso_text="({time} not regexp '{iso}' or left({time}, 10) between '{first}' and '{last}')",
     denied=("Access denied", "not allowed to connect"),
     arguments=", stream_results := true",
     options={
@@ -232,8 +232,8 @@ POSTGRESQL = Dialect(
     },
     no_time="{0} >= '" + LAST_READABLE + "'",
     iso_text=(
-        f"({{0}}::text !~ '{ISO_TIME}' or "
-        "left({0}::text, 10) collate \"C\" between '{1}' and '{2}')"
+        "({time}::text !~ '{iso}' or "
+        "left({time}::text, 10) collate \"C\" between '{first}' and '{last}')"
     ),
     denied=("authentication failed", "does not exist", "no pg_hba.conf entry", "no password"),
     options={

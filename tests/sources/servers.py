@@ -1,4 +1,4 @@
-"""A MariaDB and a PostgreSQL of one's own, started from Debian's packages: for tests and benchmarks.
+"""A MariaDB and a PostgreSQL of one's own, from Debian's packages: for tests and benchmarks.
 
 Each lives in a folder of its own under the system's temporary folder, listens on a free port of
 127.0.0.1 and a socket in that folder, logs every statement that it gets, and ends with whoever
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 Kind = Literal["mariadb", "postgresql"]
@@ -69,19 +69,50 @@ class Server:
         return f"{self.kind}://{told}/{quote(database)}"
 
     def execute(self, sql: str, database: str = DATABASE) -> str:
-        """Run statements as the server's owner; what they print, columns between tabs."""
+        """Run statements as the server's owner, in UTC; what they print, tabs between columns."""
         command = {
             "mariadb": ["--no-defaults", f"--socket={self.socket}", "--user=root", "--batch",
                         "--skip-column-names", "--default-character-set=utf8mb4",
-                        "--local-infile=1", database],
+                        "--local-infile=1", "--init-command=set time_zone = '+00:00'", database],
             "postgresql": ["-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-h",
                            str(self.socket), "-p", str(self.port), "-U", "postgres", database],
         }[self.kind]  # fmt: skip
         program = _binary(self.kind, BINARIES[self.kind][2])
-        done = subprocess.run([program, *command], input=sql, capture_output=True, text=True)
+        done = subprocess.run(
+            [program, *command], input=sql, capture_output=True, text=True, env={"PGTZ": "UTC"}
+        )
         if done.returncode:
             raise ServerError(f"{self.kind}: {done.stderr.strip()}")
         return done.stdout
+
+    def empty(self) -> None:
+        """Drop every table of `DATABASE`."""
+        if self.kind == "mariadb":
+            self.execute(f"drop database {DATABASE}; create database {DATABASE}", "mysql")
+            return
+        self.execute(
+            "set client_min_messages = error; drop schema public cascade; create schema public; "
+            f"grant usage on schema public to {USER}; "
+            f"alter default privileges in schema public grant select on tables to {USER}"
+        )
+
+    def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows that have the same keys."""
+        names = ", ".join(rows[0])
+        told = ",\n".join(
+            f"({', '.join(self._literal(value) for value in row.values())})" for row in rows
+        )
+        self.execute(f"insert into {table} ({names}) values {told}")
+
+    def _literal(self, value: Any) -> str:
+        if value is None:
+            return "null"
+        if isinstance(value, (bool, int)):
+            return str(value).lower()
+        text = str(value).replace("'", "''")
+        if self.kind == "mariadb":
+            text = text.replace("\\", "\\\\")
+        return f"'{text}'"
 
     @contextmanager
     def statements(self) -> Iterator[list[str]]:
@@ -189,9 +220,7 @@ def _prepare(server: Server) -> None:
         "postgres",
     )
     server.execute(f"create database {DATABASE}", "postgres")
-    server.execute(
-        f"alter default privileges in schema public grant select on tables to {USER}", DATABASE
-    )
+    server.empty()
 
 
 def _as_owner(kind: Kind, command: Sequence[str]) -> list[str]:
