@@ -2,31 +2,27 @@
 
 The first late day and all that follows from it, up to the newest published day, is rebuilt, phase
 by phase as `promo run` does. The result is what it would have been had everything come in time.
-"""
 
-from __future__ import annotations
+No postponed annotations here: Dagster reads the type of ``context``.
+"""
 
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from promo_assets.automation import jobs
 from promo_assets.deliveries import Late, look
 from promo_assets.partitions import Window
-from promo_assets.runs import BATCH_TAG, RunError, plan
+from promo_assets.runs import BATCH_TAG, Phase, plan
 from promo_assets.settings import Settings, SettingsError
 from promo_assets.sources import SourceError
 from promo_assets.warehouse.connection import WarehouseError
 
-if TYPE_CHECKING:
-    from dagster import RunRequest, SensorEvaluationContext, SkipReason
-
-PHASE_TAG = "promo/phase"
 SECONDS = 60
 """Between looks at the source."""
 
@@ -44,10 +40,11 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
     )
     def rebuild_late_days(
         context: dg.SensorEvaluationContext,
-    ) -> Iterator[RunRequest | SkipReason]:
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         memory = json.loads(context.cursor or "{}")
         if "batch" in memory:
-            yield _next(context, memory, settings)
+            window = Window(date.fromisoformat(memory["first"]), date.fromisoformat(memory["end"]))
+            yield _next(context, memory, plan(window, settings))
             return
         try:
             late = look(settings)
@@ -59,9 +56,10 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
         elif memory.get("given_up") == _signature(late):
             yield dg.SkipReason(
                 f"{late.told}; its rebuild failed before. Mend the cause and run "
-                f"`promo late --run`, or reset this sensor's cursor"
+                "`promo late --run`, or reset this sensor's cursor"
             )
         else:
+            context.log.info(late.told)
             memory = {
                 "batch": uuid.uuid4().hex[:8],
                 "first": str(late.window.start),
@@ -69,8 +67,7 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
                 "late": _signature(late),
                 "phase": 0,
             }
-            context.log.info(late.told)
-            yield _request(context, memory, settings)
+            yield _request(context, memory, plan(late.window, settings))
 
     return rebuild_late_days
 
@@ -80,43 +77,36 @@ def _signature(late: Late) -> str:
 
 
 def _request(
-    context: SensorEvaluationContext, memory: dict[str, Any], settings: Settings
-) -> RunRequest | SkipReason:
-    """The run of the memory's phase; skips phases that are over when all are done."""
-    window = Window(date.fromisoformat(memory["first"]), date.fromisoformat(memory["end"]))
-    try:
-        phases = plan(window, settings)
-    except RunError as error:
-        context.update_cursor("{}")
-        return dg.SkipReason(str(error))
-    if memory["phase"] >= len(phases):
-        context.update_cursor("{}")
-        return dg.SkipReason(f"{window} is rebuilt")
+    context: dg.SensorEvaluationContext, memory: dict[str, Any], phases: Sequence[Phase]
+) -> dg.RunRequest:
+    """The run of the memory's phase."""
     context.update_cursor(json.dumps(memory))
     phase = phases[memory["phase"]]
     return dg.RunRequest(
-        run_key=f"{memory['batch']}-{memory['phase']}",
+        run_key=f"{memory['batch']}-{phase.job}",
         job_name=phase.job,
-        tags={BATCH_TAG: memory["batch"], PHASE_TAG: str(memory["phase"]), **phase.tags},
+        tags={BATCH_TAG: memory["batch"], **phase.tags},
     )
 
 
 def _next(
-    context: SensorEvaluationContext, memory: dict[str, Any], settings: Settings
-) -> RunRequest | SkipReason:
+    context: dg.SensorEvaluationContext, memory: dict[str, Any], phases: Sequence[Phase]
+) -> dg.RunRequest | dg.SkipReason:
     """Ask for the next phase once the run of the last one has ended well."""
-    tags = {BATCH_TAG: memory["batch"], PHASE_TAG: str(memory["phase"])}
-    runs = context.instance.get_runs(dg.RunsFilter(tags=tags), limit=1)
+    job, batch = phases[memory["phase"]].job, {BATCH_TAG: memory["batch"]}
+    runs = context.instance.get_runs(dg.RunsFilter(job_name=job, tags=batch), limit=1)
     if not runs:
-        return _request(context, memory, settings)  # It was lost on the way: same key, once only.
+        return _request(context, memory, phases)  # It was lost on the way; its key is the same.
     run = runs[0]
     if not run.is_finished:
-        return dg.SkipReason(f"{run.job_name} of the rebuild is {run.status.value.lower()}")
+        return dg.SkipReason(f"{job} of the rebuild is {run.status.value.lower()}")
     if not run.is_success:
         context.update_cursor(json.dumps({"given_up": memory["late"]}))
         return dg.SkipReason(
-            f"{run.job_name} (run {run.run_id[:8]}) of the rebuild ended as "
-            f"{run.status.value.lower()}; what was published stays. Mend the cause, then run "
-            "`promo late --run`"
+            f"{job} (run {run.run_id[:8]}) of the rebuild ended as {run.status.value.lower()}; "
+            "what was published stays. Mend the cause, then run `promo late --run`"
         )
-    return _request(context, memory | {"phase": memory["phase"] + 1}, settings)
+    if memory["phase"] + 1 == len(phases):
+        context.update_cursor("{}")
+        return dg.SkipReason(f"{memory['first']} and what follows is rebuilt")
+    return _request(context, memory | {"phase": memory["phase"] + 1}, phases)
