@@ -20,6 +20,7 @@ from promo_assets.pseudonyms import keys_of
 from promo_assets.runs import Phase, PhaseResult, open_instance, plan, prepare_home, run_days
 from promo_assets.settings import Settings
 from promo_assets.sources import open_source
+from promo_assets.sources.database import Database
 from promo_assets.strategy.catalogue import load_catalogue
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import ALWAYS, prepare
@@ -73,7 +74,9 @@ def _check(settings: Settings, groups: Sequence[str]) -> None:
         pass
     if "events" in chosen:
         keys_of(settings)
-        open_source(settings)
+        source = open_source(settings)
+        if isinstance(source, Database):
+            source.check()
     if chosen & {"events", "strategy"}:
         load_catalogue(settings.catalogue, SEGMENTS)
 

@@ -22,6 +22,13 @@ class SourceError(RuntimeError):
     """A source can't be read; the message says what is missing and how to get it."""
 
 
+class UnreachableError(SourceError, ConnectionError):
+    """A source does not answer; it may in a while."""
+
+
+DATABASES = ("mysql", "mariadb", "postgresql", "postgres")
+"""The schemes of URLs that name a database."""
+
 ITEM_COLUMNS = {
     "item_id": "varchar",
     "category": "varchar",
@@ -103,9 +110,16 @@ def open_source(settings: Settings) -> Source:
         from promo_assets.sources.files import Files
 
         return Files.at(place, settings)
-    near = difflib.get_close_matches(kind, ["complete_journey", "files:DIR"], n=1, cutoff=0.5)
+    if kind in DATABASES and place.startswith("//"):
+        from promo_assets.sources.database import Database
+
+        return Database.at(settings)
+    known = ["complete_journey", "files:DIR", *(f"{scheme}://…" for scheme in DATABASES)]
+    near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    # What has an @ may be a URL written wrong, with its password still in it.
+    told = f"{kind}:…" if "@" in place else settings.source
     raise SourceError(
-        f"PROMO_SOURCE={settings.source!r} is not a source: expected complete_journey or "
-        f"files:DIR.{hint}"
+        f"PROMO_SOURCE={told!r} is not a source: expected complete_journey, files:DIR, "
+        f"or a database's URL (mysql://…, postgresql://…).{hint}"
     )

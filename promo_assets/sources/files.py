@@ -21,7 +21,7 @@ import duckdb
 from promo_assets.partitions import Window
 from promo_assets.settings import Settings
 from promo_assets.sources import SourceError, nothing
-from promo_assets.sources.dimensions import Dimensions
+from promo_assets.sources.dimensions import Dimensions, TableFile
 from promo_assets.sources.formats import FILE, ROW, Layout
 from promo_assets.sources.inventory import DeliveredFile, Inventory
 from promo_assets.sources.mapping import COLUMNS, RELATION, SourceMapping, load_mapping
@@ -127,7 +127,10 @@ class Files:
             return inventory.fingerprints(window)
 
     def _dimensions(self, connection: duckdb.DuckDBPyConnection) -> Dimensions:
-        return Dimensions(self.folder, self.mapping, self.zone, connection)
+        def find(stem: str) -> TableFile | None:
+            return TableFile.find(self.folder, stem, connection)
+
+        return Dimensions(find, self.mapping, self.zone, connection)
 
     def _mapped(self, layout: Layout, listed: str, number: int) -> str:
         aside = self.mapping.kept_aside(layout.types())
