@@ -227,13 +227,11 @@ def _sql(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _explain(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.pseudonyms import keys_of, pseudonym
     from promo_assets.explanation import explain
     from promo_assets.warehouse.connection import Warehouse
 
     with Warehouse.of(_made(settings)).get_connection() as connection:
-        user = pseudonym(options.user, "account", keys_of(settings)[0])
-        print(explain(user, options.day, connection, settings))
+        print(explain(options.user, options.day, connection, settings))
     return 0
 
 

@@ -28,7 +28,7 @@ from promo_assets.mentions import (
     mentions,
     overwrite,
 )
-from promo_assets.pseudonyms import fingerprint, keys_of, pseudonym
+from promo_assets.pseudonyms import PSEUDONYM, fingerprint, keys_of, pseudonym
 from promo_assets.settings import Settings
 from promo_assets.strategy.export import leave_out
 from promo_assets.warehouse.connection import Warehouse
@@ -45,9 +45,12 @@ where not internal and database_name = current_database() and table_name in (
 ) and table_name not in (select view_name from duckdb_views() where not internal)
 order by schema_name, table_name, column_index
 """
-NEWEST_IDENTITIES = """
-select identifier, kind, user_id, status from core.identities
-qualify row_number() over (partition by identifier order by as_of_date desc) = 1
+IDENTITIES = """
+select
+    identifier, any_value(kind) as kind, arg_max(status, as_of_date) as status,
+    coalesce(list(distinct user_id) filter (user_id is not null), []) as users,
+    max_by(coalesce(user_id, ''), as_of_date) as newest
+from core.identities group by identifier
 """
 TOMBSTONES = """
 insert into audit.erased
@@ -131,7 +134,8 @@ class Erased:
 
 
 def erase(user: str, settings: Settings, contracts: Mapping[str, TableContract]) -> Erased:
-    """Erase the person with the delivered account id ``user`` and return what was done.
+    """Erase the person with the account id ``user``, as delivered or as a pseudonym that an
+    export shows, and return what was done.
 
     It can be repeated, and must be after a kill: files are cleaned first, then rows are deleted
     together with the tombstone in one transaction, then the warehouse is written anew. Raises
@@ -140,6 +144,8 @@ def erase(user: str, settings: Settings, contracts: Mapping[str, TableContract])
     """
     keys = keys_of(settings)
     own = frozenset(pseudonym(user, "account", key) for key in keys)
+    if PSEUDONYM.fullmatch(user):
+        own |= {user}
     warehouse = Warehouse.of(settings)
     with warehouse.get_connection() as connection:  # Held to the end: no run comes in between.
         prepare(connection)
@@ -163,22 +169,23 @@ def erase(user: str, settings: Settings, contracts: Mapping[str, TableContract])
 
 def person_of(own: Collection[str], connection: duckdb.DuckDBPyConnection) -> Person:
     """The accounts that ``core.identities`` (where there is one) merges with any of ``own``, and
-    the devices linked to them and on which nobody else was ever logged in."""
+    the devices that were linked to them only and on which nobody else was ever seen."""
     accounts = set(own)
     if "core.identities" not in _columns(connection):
         return Person(frozenset(accounts))
-    newest = connection.execute(NEWEST_IDENTITIES).fetchall()
+    known = connection.execute(IDENTITIES).fetchall()
     merged = [
-        {identifier, to}
-        for identifier, kind, to, status in newest
-        if kind == "account" and to and status in ("merged", "linked")
+        {identifier, newest}
+        for identifier, kind, status, _, newest in known
+        if kind == "account" and status == "merged"
     ]
     while joined := [pair for pair in merged if pair & accounts and not pair <= accounts]:
         accounts.update(*joined)
+    # A link ends some time after the last log-in; the device is still nobody else's.
     linked = {
         identifier
-        for identifier, kind, to, status in newest
-        if kind == "device" and status == "linked" and to in accounts
+        for identifier, kind, status, users, _ in known
+        if kind == "device" and status in ("linked", "unlinked") and users and {*users} <= accounts
     }
     return Person(frozenset(accounts), frozenset(linked - _others(linked, accounts, connection)))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Literal
@@ -26,6 +27,9 @@ PREFIX: Mapping[Kind, str] = {"account": "u", "device": "d"}
 LENGTH = 12
 """Prefix and 66 bits: DuckDB keeps strings of 12 bytes inline, and 10 million people share a
 pseudonym with probability 7e-7, 100 million with 7e-5."""
+
+PSEUDONYM = re.compile(rf"u[A-Za-z0-9_-]{{{LENGTH - 1}}}")
+"""What an account's looks like."""
 
 BLOCK = 64
 SAMPLE_KEY = "the key of public and simulated data"

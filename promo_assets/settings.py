@@ -7,6 +7,7 @@ from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -57,6 +58,23 @@ class Settings(BaseSettings):
     webhook: SecretStr | None = Field(default=None, description="URL that gets failure messages.")
     pseudonym_key: SecretStr | None = Field(
         default=None, description="Keys pseudonyms: the current key, then retired ones, commas."
+    )
+
+    identity_link_days: int = Field(default=180, ge=1, description="A log-in links so long.")
+    identity_people_per_device: int = Field(
+        default=1, ge=1, description="More people than that on a device quarantine it."
+    )
+    identity_max_identifiers: int = Field(
+        default=20, ge=2, description="More accounts and devices than that are no person."
+    )
+    identity_hindsight_days: int = Field(
+        default=0, ge=0, description="Days ahead whose log-ins attribute a day's events."
+    )
+    consent_purposes: str = Field(
+        default="marketing", description="What a user must allow to get an offer; commas between."
+    )
+    consent_unknown: Literal["deny", "allow"] = Field(
+        default="deny", description="Whether silence allows or refuses."
     )
 
     @field_validator("home", "offers")

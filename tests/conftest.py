@@ -132,6 +132,7 @@ class Shop:
             budget=20,
             threads=1,
             pseudonym_key=KEY,
+            consent_unknown="allow",
         )
 
     @cached_property
@@ -142,7 +143,7 @@ class Shop:
     def environment(self) -> dict[str, str]:
         """The variables under which ``promo`` runs this installation."""
         told = self.settings.model_dump(mode="json", exclude_none=True)
-        wanted = ("home", "source", "start", "offers", "budget", "threads")
+        wanted = ("home", "source", "start", "offers", "budget", "threads", "consent_unknown")
         variables = {f"PROMO_{name.upper()}": str(told[name]) for name in wanted}
         return os.environ | variables | {"PROMO_PSEUDONYM_KEY": KEY}
 

@@ -12,11 +12,13 @@ import polars as pl
 import pytest
 
 from promo_assets.cli import main
+from promo_assets.pseudonyms import pseudonym
 from promo_assets.settings import load_settings
 
 if TYPE_CHECKING:
     from tests.conftest import Shop
 
+KEY = "a key for tests only"
 DAYS = ["--from", "2024-01-03", "--to", "2024-01-03"]
 CATALOGUE = "offers:\n  - {id: a, name: A, kind: amount_off, value: 1}\n"
 
@@ -48,8 +50,9 @@ def promo(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PROMO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PROMO_SOURCE", f"files:{tmp_path / 'shop'}")
-    monkeypatch.setenv("PROMO_START", "2024-01-01")
+    monkeypatch.setenv("PROMO_START", "2024-01-03")
     monkeypatch.setenv("PROMO_OFFERS", str(tmp_path / "offers.yaml"))
+    monkeypatch.setenv("PROMO_PSEUDONYM_KEY", KEY)
 
     def run(*arguments: str, **settings: str) -> Told:
         for name, value in settings.items():
@@ -69,7 +72,7 @@ def promo(
 def of_shop(shop: Shop, promo: Promo) -> Promo:
     """``promo`` on the installation of ``shop``."""
     told = shop.environment
-    names = ("home", "source", "start", "offers", "budget", "threads")
+    names = ("home", "source", "start", "offers", "budget", "threads", "consent_unknown")
     settings = {name: told[f"PROMO_{name.upper()}"] for name in names}
     return lambda *arguments: promo(*arguments, **settings)
 
@@ -90,8 +93,8 @@ def assert_refused(told: Told, *words: str, code: int = 2) -> None:
         (["run", "--from", "2024-13-01", "--to", "2024-01-02"], ["'2024-13-01'", "YYYY-MM-DD"]),
         (["run", "--from", "2024-01-01", "--to", "9999-12-31"], ["'9999-12-31'", "YYYY-MM-DD"]),
         (["run", "--from", "2024-01-05", "--to", "2024-01-02"], ["2024-01-05 is after"]),
-        (["run", "--from", "2023-12-30", "--to", "2024-01-02"], ["2024-01-01..", "PROMO_START"]),
-        (["run", "--from", "2024-01-01", "--to", "2999-01-02"], ["not within the partitions"]),
+        (["run", "--from", "2024-01-01", "--to", "2024-01-02"], ["2024-01-03..", "PROMO_START"]),
+        (["run", "--from", "2024-01-03", "--to", "2999-01-02"], ["not within the partitions"]),
         (["run", *DAYS, "--select", "featurs"], ["'featurs'", "did you mean 'features'"]),
         (["run", "--from", "2024-01-01"], ["--to", "promo run --help"]),
         (["rn"], ["'rn'", "promo --help"]),
@@ -198,9 +201,9 @@ def test_a_rejected_row_is_counted_in_the_summary_and_the_sums_of_days_are_true(
     promo: Promo, tmp_path: Path
 ) -> None:
     assert (
-        promo("run", "--from", "2024-01-01", "--to", "2024-01-04", "--select", "events").code == 0
+        promo("run", "--from", "2024-01-03", "--to", "2024-01-06", "--select", "events").code == 0
     )
-    told = promo("summary", "--from", "2024-01-01", "--to", "2024-01-04")
+    told = promo("summary", "--from", "2024-01-03", "--to", "2024-01-06")
     assert told.code == 0
     assert "quantity_unreadable 1" in told.out
     assert max(len(line) for line in told.out.splitlines()) <= 120
@@ -249,7 +252,8 @@ def test_explain_fits_a_screen_and_agrees_with_what_was_published(
     ((arm, offer, reason, segment),) = thirty_days.query(
         "select arm, offer_id, a.reason, s.segment from strategy.assignments as a"
         " join segments.user_segments as s using (user_id, as_of_date)"
-        " where user_id = 'user-04' and as_of_date = date '2024-01-30'"
+        f" where user_id = '{pseudonym('user-04', 'account', KEY)}'"
+        " and as_of_date = date '2024-01-30'"
     )
     told = of_shop(thirty_days, promo)("explain", "user-04", "--date", "2024-01-30")
     assert (told.code, told.err) == (0, "")
@@ -259,6 +263,9 @@ def test_explain_fits_a_screen_and_agrees_with_what_was_published(
     assert (offer or "no offer") in told.out.splitlines()[-1], arm
     for considered in ("five_off", "letter"):
         assert considered in told.out
+    shown = told.out.split("pseudonym ")[1].split(")")[0]  # What an export shows works too.
+    again = of_shop(thirty_days, promo)("explain", shown, "--date", "2024-01-30")
+    assert again.out.splitlines()[1:] == told.out.splitlines()[1:]
 
 
 @pytest.mark.parametrize(

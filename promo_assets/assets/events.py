@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from promo_assets import identity
 from promo_assets.assets.table import Produce, Production, ProductionError, Table
 from promo_assets.contract.events import EVENT_COLUMNS, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
@@ -47,6 +48,17 @@ from entered
 """
 """Pseudonyms on entry, and the key that finds repeated rows: of what is stored, not of what was
 delivered, since a hash of an id would give it away. Each id is hashed once, not once a row."""
+
+CONSENTS = """
+select distinct
+    coalesce(user_id, device_id) as identifier,
+    if(user_id is null, 'device', 'account') as kind,
+    purpose,
+    granted,
+    coalesce(since, timestamp '0001-01-01') as since
+from ({select})
+where granted is not null and (user_id is not null or device_id is not null)
+"""
 
 NOT_ERASED = "({column} is null or sha256({column}) not in (select key from audit.erased))"
 """Leaves out people whom `promo erase` deleted: a source delivers them again."""
@@ -96,9 +108,38 @@ def device_links(production: Production) -> Query:
 
 
 def consents(production: Production) -> Query:
-    """What people allowed and refused, under pseudonyms."""
-    return _pseudonymous(
+    """What people allowed and refused, under pseudonyms: one row a statement."""
+    query = _pseudonymous(
         production, _source(production).consents(production.connection), "device_id"
+    )
+    return Query(CONSENTS.format(select=query.sql), query.parameters)
+
+
+def identities(production: Production) -> pl.DataFrame:
+    """Whose attribution changes on the days of the window."""
+    assert production.window is not None
+    rules, window = identity_rules(production.settings), production.window
+    logins = production.connection.execute(
+        "select event_date, device_id, user_id from core.logins"
+        " where event_date >= $start and event_date < $end",
+        {
+            "start": window.start - timedelta(days=rules.link_days),
+            "end": window.end + timedelta(days=rules.hindsight_days),
+        },
+    ).pl()
+    statements = production.connection.execute(
+        "select device_id, user_id, linked_at from core.device_links"
+    ).pl()
+    return identity.changes(logins, statements, window.days, rules, first=production.settings.start)
+
+
+def identity_rules(settings: Settings) -> identity.Rules:
+    """The settings of `promo_assets.identity`."""
+    return identity.Rules(
+        link_days=settings.identity_link_days,
+        people_per_device=settings.identity_people_per_device,
+        identifiers=settings.identity_max_identifiers,
+        hindsight_days=settings.identity_hindsight_days,
     )
 
 
@@ -201,6 +242,8 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
         "core.items": items,
         "core.users": users,
         "core.offers": offers,
+        "core.device_links": device_links,
+        "core.consents": consents,
     }
     version = "1"
     return [
@@ -210,6 +253,15 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
             raw_events,
             f"{version}+{settings.source.partition(':')[0]}",
             kinds=frozenset({"duckdb", "table", "bronze"}),
+        ),
+        Table(
+            contracts["core.identities"],
+            "events",
+            identities,
+            version,
+            # Its own day before: a day that is held back would lose its changes for later ones.
+            inputs={"core.logins": settings.identity_link_days, "core.identities": 1},
+            whole=("core.device_links",),
         ),
         *(
             Table(contracts[name], "events", produce, version, grid="whole")
