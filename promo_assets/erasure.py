@@ -103,12 +103,11 @@ class Erased:
         """What was done, for people; at most some 40 lines, whatever the number of files."""
         for place, rows in self.tables.items():
             yield f"{place:<40} {rows:>9,} rows"
-        folders: dict[str, int] = {}
+        folders: dict[str, list[int]] = {}
         for place, found in self.files.items():
-            folder = "/".join(place.split("/")[:2])
-            folders[folder] = folders.get(folder, 0) + found
-        for folder, found in folders.items():
-            yield f"{folder:<40} {found:>9,} rows or mentions"
+            folders.setdefault(place.split("/")[0], []).append(found)
+        for folder, counts in folders.items():
+            yield f"{f'{folder} ({len(counts):,} files)':<40} {sum(counts):>9,} rows or mentions"
         yield (
             f"{'warehouse.duckdb, written anew':<40} "
             f"{self.rewritten.bytes_before / 2**20:,.1f} to "
@@ -122,9 +121,9 @@ class Erased:
         if self.models:
             versions = ", ".join(map(str, self.models))
             yield (
-                f"Models were trained with the person: promo_propensity {versions}. The next weekly "
-                "training is without them; for one now, run the last whole week: promo run --from "
-                "MONDAY --to SUNDAY --select propensity"
+                f"Models trained with the person: promo_propensity {versions}. The next weekly "
+                "training is without them; for one now, run the last whole week: "
+                "promo run --from MONDAY --to SUNDAY --select propensity"
             )
         yield (
             "Sums without names (summaries, effects, reports) change when their days are run again."
@@ -363,7 +362,8 @@ def search(names: Names, settings: Settings) -> tuple[dict[str, int], int, int]:
     looked_at, size = 0, 0
     for path in _searched(settings):
         looked_at, size = looked_at + 1, size + path.stat().st_size
-        if found := mentions(path, names):
+        in_its_name = len(names.spans(str(path.relative_to(settings.home)).encode()))
+        if found := mentions(path, names) + in_its_name:
             left[_told(path, names, settings)] = found
     return left | _in_tables(names, settings), looked_at, size
 
@@ -371,7 +371,7 @@ def search(names: Names, settings: Settings) -> tuple[dict[str, int], int, int]:
 def _in_tables(names: Names, settings: Settings) -> dict[str, int]:
     """Rows by text column of the warehouse that name the person: DuckDB compresses texts, so
     their bytes alone tell too little."""
-    found = {}
+    found: dict[str, int] = {}
     with Warehouse.of(settings).get_connection() as connection:
         for table, types in _columns(connection).items():
             texts = [name for name, type_ in types.items() if type_ == "VARCHAR"]

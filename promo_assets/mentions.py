@@ -32,7 +32,7 @@ MARGIN = 512
 
 BUSY_SECONDS = 30.0
 
-TEXTS = frozenset(".csv .err .htm .html .json .jsonl .log .md .out .txt .yaml .yml".split())
+TEXTS = {".csv", ".err", ".html", ".json", ".jsonl", ".log", ".md", ".out", ".txt", ".yaml"}
 """Suffixes of files in which a name can be overwritten where it stands."""
 
 SQLITE, PARQUET, GZIP = b"SQLite format 3\0", b"PAR1", b"\x1f\x8b"
@@ -69,16 +69,23 @@ class Names:
         return re.compile(b"|".join(alternatives) if alternatives else rb"(?!)")
 
     @cached_property
+    def _plain(self) -> tuple[bytes, ...]:
+        return tuple(name.encode() for name in (*sorted(self.pseudonyms), self.delivered))
+
+    @cached_property
     def _keys(self) -> frozenset[bytes]:
         return frozenset(key.encode() for key in self.keys)
 
-    def spans(self, data: bytes) -> list[tuple[int, int]]:
-        """Where ``data`` names the person: ``[start, end)``, in order, apart from each other."""
-        found = [match.span() for match in self._names.finditer(data)]
-        if self._keys:
+    def spans(self, data: bytes, *, text: bool = True) -> list[tuple[int, int]]:
+        """Where ``data`` names the person: ``[start, end)``, in order, apart from each other.
+        Keys of rows are recognised by what stands around them, in a text."""
+        found: set[tuple[int, int]] = set()
+        if any(name in data for name in self._plain):  # Much faster than any expression.
+            found.update(match.span() for match in self._names.finditer(data))
+        if text and self._keys:
             keys = (match for match in _KEY.finditer(data) if match[1].strip() in self._keys)
-            found += [match.span(1) for match in keys]
-        return sorted(set(found))
+            found.update(match.span(1) for match in keys)
+        return sorted(found)
 
     @property
     def in_sql(self) -> str:
@@ -121,7 +128,9 @@ def mentions(path: Path, names: Names) -> int:
         return values
     if start.startswith(PARQUET):
         return _parquet_values(path, names)
-    return sum(1 for _ in _spans(path, names, decoded=start.startswith(GZIP)))
+    decoded = start.startswith(GZIP)
+    text = decoded or path.suffix in TEXTS
+    return sum(1 for _ in _spans(path, names, text=text, decoded=decoded))
 
 
 def overwrite(path: Path, names: Names) -> int:
@@ -150,7 +159,9 @@ def overwrite(path: Path, names: Names) -> int:
     return len(spans)
 
 
-def _spans(path: Path, names: Names, *, decoded: bool = False) -> Iterator[tuple[int, int]]:
+def _spans(
+    path: Path, names: Names, *, text: bool = True, decoded: bool = False
+) -> Iterator[tuple[int, int]]:
     """The spans of a file's bytes, each once; read in chunks, however large it is."""
     with gzip.open(path) if decoded else path.open("rb") as file:
         before, at = b"", 0  # ``before``: the end of the last chunk, read again.
@@ -159,7 +170,7 @@ def _spans(path: Path, names: Names, *, decoded: bool = False) -> Iterator[tuple
             after = file.read(CHUNK)
             data = before + block + after[:MARGIN]
             first = at - len(before)
-            for start, end in names.spans(data):
+            for start, end in names.spans(data, text=text):
                 if at <= first + start < at + len(block):
                     yield first + start, first + end
             before, at, block = block[-MARGIN:], at + len(block), after
@@ -185,7 +196,7 @@ def _sqlite_values(path: Path, names: Names, change: Callable[[bytes], bytes] | 
     def named(value: object) -> bool:
         return bool(names.spans(_bytes(value)))
 
-    def changed(value: object) -> object:
+    def changed(value: object) -> str | bytes:
         assert change is not None
         new = change(_bytes(value))
         return new.decode() if isinstance(value, str) else new

@@ -176,7 +176,7 @@ def _erased_before(
         )
         for name, kind in kinds.items()
     }
-    parameters = {}
+    parameters: dict[str, bytes] = {}
     for number, key in retired.items():
         parameters |= key_parameters(key, number)
     return _whose(conditions), parameters

@@ -77,7 +77,7 @@ def rewrite(warehouse: Warehouse) -> Rewritten:
     try:
         with _held(warehouse) as connection:
             _copy(connection, _unfinished(path))
-            os.replace(_unfinished(path), path)
+            _unfinished(path).replace(path)
             _sync(path.parent)
     finally:
         _remove_unfinished(path)

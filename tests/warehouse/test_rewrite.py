@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,8 +81,12 @@ def test_everything_else_survives(warehouse: Warehouse) -> None:
     assert [path.name for path in Path(warehouse.database).parent.iterdir()] == ["warehouse.duckdb"]
     with warehouse.get_connection() as connection:
         assert connection.execute("select * from raw.good order by all").fetchall() == rows
-        assert connection.execute('select "a b".y[1] from "Odd one"."select"').fetchall() == [("a",)]
-        assert connection.execute("select nextval('raw.numbers'), raw.more(1)").fetchall() == [(5, 2)]
+        assert connection.execute('select "a b".y[1] from "Odd one"."select"').fetchall() == [
+            ("a",)
+        ]
+        assert connection.execute("select nextval('raw.numbers'), raw.more(1)").fetchall() == [
+            (5, 2)
+        ]
         assert connection.execute("select index_name from duckdb_indexes()").fetchall() == [
             ("by_who",)
         ]
