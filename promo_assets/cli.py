@@ -56,16 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _expected(error: Exception) -> int | None:
     """The exit code of an error whose message is meant for users; None for a defect."""
+    from promo_assets.erasure import UnknownPersonError
     from promo_assets.explanation import UnknownUserError
+    from promo_assets.mentions import BusyFileError
     from promo_assets.runs import RunError
     from promo_assets.sources import SourceError
     from promo_assets.strategy.catalogue import CatalogueError
     from promo_assets.warehouse.connection import WarehouseError
     from promo_assets.warehouse.models import ModelError
 
-    if isinstance(error, (RunError, SourceError, CatalogueError, ModelError, UnknownUserError)):
+    usage = (RunError, SourceError, CatalogueError, ModelError, UnknownUserError)
+    if isinstance(error, (*usage, UnknownPersonError)):
         return 2
-    return 1 if isinstance(error, WarehouseError) else None
+    return 1 if isinstance(error, (WarehouseError, BusyFileError)) else None
 
 
 def _complain(error: Exception, code: int) -> int:
@@ -120,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     names.add_argument(
         "users", nargs="*", metavar="USER", help="none: one a line, on standard input"
     )
-    erase = command("erase", _erase, "delete a user from tables and exports, for good")
+    erase = command("erase", _erase, "delete a person from everything under PROMO_HOME, for good")
     erase.add_argument("user", metavar="USER")
     export = command("export", _export, "write a day's assignments as Parquet and CSV")
     export.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
@@ -265,19 +268,13 @@ def _pseudonym(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _erase(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.contract.tables import load_contracts
     from promo_assets.erasure import erase
-    from promo_assets.pseudonyms import keys_of, pseudonym
-    from promo_assets.warehouse.connection import Warehouse
+    from promo_assets.settings import PROJECT
 
-    with Warehouse.of(_made(settings)).get_connection() as connection:
-        user = pseudonym(options.user, "account", keys_of(settings)[0])
-        erased = erase(user, connection, settings)
-    if not erased:
-        raise UsageError(f"user {options.user!r} has no rows in {settings.warehouse}")
-    for place, rows in erased.items():
-        print(f"{place:<40} {rows:>9,}")
-    print(f"{'rows erased':<40} {sum(erased.values()):>9,}")
-    return 0
+    done = erase(options.user, _made(settings), load_contracts(PROJECT / "expectations"))
+    print("\n".join(done.lines()))
+    return 1 if done.left else 0
 
 
 def _export(options: argparse.Namespace, settings: Settings) -> int:

@@ -306,43 +306,28 @@ def test_explain_says_what_is_known_of_an_unknown_user_or_day(
     assert_refused(of_shop(thirty_days, promo)("explain", user, "--date", day), *words)
 
 
-def test_an_erased_user_leaves_every_table_and_export_and_does_not_come_back(
+def test_erase_tells_what_it_did_where_the_receipt_is_and_what_others_must_do(
     promo: Promo, open_shop: Shop
 ) -> None:
     on_shop = of_shop(open_shop, promo)
-    on_shop("export", "--date", "2024-01-30")
-    kept = open_shop.query("select * from core.events where user_id = 'user-05' order by all")
+    name = pseudonym("user-04", "account", KEY)
     told = on_shop("erase", "user-04")
     assert (told.code, told.err) == (0, "")
-    assert "core.events" in told.out
-    assert "exports/2024-01-30" in told.out
-    assert mentions(open_shop, "user-04") == {}
+    for words in ("core.events", "exports (30 files)", "in none of them", "source must forget"):
+        assert words in told.out
+    receipt = Path(told.out.splitlines()[-1].removeprefix("receipt "))
+    assert receipt.is_file()
+    assert name not in receipt.read_text() + told.out
     exported = open_shop.settings.exports / "2024-01-30"
-    assert "user-04" not in (exported / "assignments.csv").read_text(encoding="utf-8-sig")
-    assert "user-04" not in set(pl.read_parquet(exported / "assignments.parquet")["user_id"])
-    assert (
-        open_shop.query("select * from core.events where user_id = 'user-05' order by all") == kept
-    )
-    day = ["run", "--from", "2024-01-20", "--to", "2024-01-20", "--select", "events"]
-    assert on_shop(*day).code == 0
-    assert mentions(open_shop, "user-04") == {}
-    assert_refused(on_shop("erase", "user-04"), "'user-04' has no rows")
+    assert name not in (exported / "assignments.csv").read_text(encoding="utf-8-sig")
+    assert name not in set(pl.read_parquet(exported / "assignments.parquet")["user_id"])
+    (open_shop.settings.home / "notes.bin").write_bytes(name.encode())
+    again = on_shop("erase", "user-04")
+    assert (again.code, again.err) == (1, "")
+    assert "STILL NAMED in notes.bin" in again.out
+    assert_refused(on_shop("erase", "user-4"), "'user-4' has no rows", "check the id")
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
     with duckdb.connect(str(folder / "home" / "warehouse.duckdb")) as connection:
         return connection.execute(sql).fetchall()
-
-
-def mentions(shop: Shop, user: str) -> dict[str, int]:
-    """Rows that name the user, by table: the independent count."""
-    found = {}
-    tables = shop.query(
-        "select schema_name || '.' || table_name from duckdb_columns()"
-        " where column_name = 'user_id' and schema_name <> 'system'"
-    )
-    for (table,) in tables:
-        ((count,),) = shop.query(f"select count(*) from {table} where user_id = '{user}'")
-        if count:
-            found[table] = count
-    return found
