@@ -6,6 +6,7 @@ cleaning. A source delivers every row; what can't be used is rejected later, wit
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from datetime import date
@@ -103,9 +104,17 @@ def open_source(settings: Settings) -> Source:
         from promo_assets.sources.files import Files
 
         return Files.at(place, settings)
-    near = difflib.get_close_matches(kind, ["complete_journey", "files:DIR"], n=1, cutoff=0.5)
+    if kind == "simulated" and not place:
+        from promo_assets.sources.files import Files
+
+        folder = settings.home / "simulated"
+        if not (folder / "simulation.json").is_file():
+            raise SourceError(f"{folder}: there is no simulated shop; run `promo simulate` first")
+        return dataclasses.replace(Files.at(str(folder), settings), name="simulated")
+    known = ["complete_journey", "simulated", "files:DIR"]
+    near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise SourceError(
-        f"PROMO_SOURCE={settings.source!r} is not a source: expected complete_journey or "
-        f"files:DIR.{hint}"
+        f"PROMO_SOURCE={settings.source!r} is not a source: expected complete_journey, simulated "
+        f"or files:DIR.{hint}"
     )
