@@ -61,7 +61,9 @@ class Manifest:
     days: int
     people: int
     rows: dict[str, int]
-    """Rows delivered, by event type; a bad type counts as ``(other)``."""
+    """What happened, by event type, before any mess."""
+    delivered: int
+    """Rows in the files of events."""
     campaigns: tuple[str, ...]
     version: int = VERSION
 
@@ -75,6 +77,7 @@ class Manifest:
             "options": asdict(self.options) | {"start": str(start)},
             "people": self.people,
             "rows": self.rows,
+            "delivered": self.delivered,
             "campaigns": self.campaigns,
         }
         text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
@@ -97,7 +100,8 @@ class Manifest:
                 f"{path}: found version {told.get('version')}, expected {VERSION}; simulate again"
             )
         options = Options.read(told["options"])
-        return cls(options, told["days"], told["people"], told["rows"], tuple(told["campaigns"]))
+        names = ("days", "people", "rows", "delivered")
+        return cls(options, *(told[name] for name in names), tuple(told["campaigns"]))
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -113,12 +113,12 @@ def device_ids(device: Numbers) -> pl.Series:
 
 
 def _scrambled(number: Numbers) -> Numbers:
-    """A permutation of the numbers below 2**36: ids that can't be told apart by their order."""
+    """A permutation of the numbers below 2**36, so that ids don't tell who came after whom."""
     mask = np.uint64(2**36 - 1)
-    value = number.astype(np.uint64) & mask
-    for _ in range(2):
-        value = (value * np.uint64(0x9E3779B97F4A7C15)) & mask
-        value ^= value >> np.uint64(18)
+    value = (number.astype(np.uint64) + np.uint64(0x2545F4914)) & mask
+    for factor in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
+        value = (value * np.uint64(factor)) & mask
+        value ^= value >> np.uint64(19)
     return value.astype(np.int64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from promo_assets.pseudonyms import pseudonym
-from promo_assets.simulation import registers, truth
+from promo_assets.simulation import mess, registers, truth
 from promo_assets.simulation.assortment import Assortment
 from promo_assets.simulation.behaviour import (
     Orders,
@@ -82,7 +83,7 @@ class Simulation:
 
     def __init__(self, options: Options, folder: Path, chunk: int = CHUNK) -> None:
         self.options, self.folder, self.chunk = options, folder, chunk
-        self.manifest = Manifest(options, 0, 0, {}, ())
+        self.manifest = Manifest(options, 0, 0, {}, 0, ())
         self.calendar = Calendar(options.start)
         self.assortment = Assortment(options.seed)
         self.baskets = Baskets(self.assortment)
@@ -192,18 +193,17 @@ class Simulation:
         self._grow(first + days)
         tally, written = truth.Tally(), 0
         with ThreadPoolExecutor(WRITERS) as writers:
-            waiting: deque[Future[None]] = deque()
+            waiting: deque[Future[pl.DataFrame]] = deque()
             for number in range(first, first + days):
                 day = self._day(number, given)
                 tally.add(day, self.assortment, self.calendar)
                 while len(waiting) >= AHEAD:
-                    waiting.popleft().result()
+                    tally.accounts.append(waiting.popleft().result())
                 waiting.append(writers.submit(self._write_day, day, self.manifest.campaigns))
                 written += len(day)
                 if tell:
                     tell(day.on, len(day))
-            for writing in waiting:
-                writing.result()
+            tally.accounts += [writing.result() for writing in waiting]
         tally.write(self.folder, self.calendar.date(first))
         self._close(first, days, tally)
         return written
@@ -255,11 +255,37 @@ class Simulation:
         self.state.send(sends, self.people, number)
         return sends
 
-    def _write_day(self, day: Day, campaigns: Sequence[str]) -> None:
+    def _write_day(self, day: Day, campaigns: Sequence[str]) -> pl.DataFrame:
+        """Write the files that deliver ``day``; what became of its rows. Files that come on a later
+        day wait for it in ``state/late``."""
+        options = self.options
         place = self.folder / "events" / str(day.on)
         shutil.rmtree(place, ignore_errors=True)
-        for part, frame in enumerate(frames(day, self.assortment, campaigns)):
-            write(frame, place / f"{day.on}-{part:03}.{self.options.format}")
+        told = frames(day, self.assortment, campaigns)
+        if options.mess == "none":
+            delivery = mess.clean(day, told)
+        else:
+            delivery = mess.messed(
+                day, told, options.seed, options.mess, options.start, options.users, self.assortment
+            )
+        for part in delivery.parts:
+            waits = self.folder / "state" / "late" / str(part.on)
+            path = (
+                place if part.on == day.on else waits
+            ) / f"{part.on}-{part.name}.{options.format}"
+            write(part.rows, path)
+            if part.kept < 1:
+                os.truncate(path, int(part.kept * path.stat().st_size))
+        return delivery.account
+
+    def _deliver_late(self, last: int) -> list[Path]:
+        """Copy what was late into the day it is delivered on; the folders it waited in."""
+        arrived = []
+        for place in sorted((self.folder / "state" / "late").glob("*")):
+            if place.name <= str(self.calendar.date(last)):
+                shutil.copytree(place, self.folder / "events" / place.name, dirs_exist_ok=True)
+                arrived.append(place)
+        return arrived
 
     def _close(self, first: int, days: int, tally: truth.Tally) -> None:
         """Write what stands at the end of the last day; the manifest, last, makes it count."""
@@ -274,17 +300,24 @@ class Simulation:
         for name, frame in tables.items():
             write(frame, folder / f"{name}.{options.format}")
         if first == 0:
-            text = registers.catalogue(people_, self.calendar, self.baskets)
+            started = people_.part(0, options.users)
+            text = registers.catalogue(started, self.calendar, self.baskets)
             replace_text(folder / "offers.yaml", text)
-        truth.write_people(folder, people_, self.assortment)
+        truth.write_people(folder, people_, self.assortment, options.mess)
+        delivered = truth.write_mess(folder, options, self.calendar.date(last))
+        arrived = self._deliver_late(last)
         kept = folder / "state"
         write(self.state.frame().drop("level"), kept / f"people-{last + 1}.parquet")
         write(self.returns.frame(), kept / f"returns-{last + 1}.parquet")
         counts = pl.concat(tally.funnel).group_by("event_type").agg(pl.col("rows").sum())
         rows = dict(counts.iter_rows())
         total = {name: self.manifest.rows.get(name, 0) + rows[name] for name in sorted(rows)}
-        self.manifest = replace(self.manifest, days=last + 1, people=len(people_), rows=total)
+        self.manifest = replace(
+            self.manifest, days=last + 1, people=len(people_), rows=total, delivered=delivered
+        )
         self.manifest.write(folder)
+        for place in arrived:
+            shutil.rmtree(place)
         for path in kept.glob("*.parquet"):
             if not path.stem.endswith(f"-{last + 1}"):
                 path.unlink()

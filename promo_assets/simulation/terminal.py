@@ -69,7 +69,9 @@ def _report(manifest: Manifest, folder: Path, seconds: float) -> None:
     print(f"{folder}")
     for name, rows in manifest.rows.items():
         print(f"  {name:<18} {rows:>12,}")
-    print(f"  {'rows':<18} {total:>12,}")
+    print(f"  {'events':<18} {total:>12,}")
+    if manifest.delivered != total:
+        print(f"  {'rows delivered':<18} {manifest.delivered:>12,}  (truth/mess.json says why)")
     size = size_of(folder / "events")
     print(
         f"{manifest.people:,} people, {manifest.days} days, {size / 1e6:,.1f} MB of events, "

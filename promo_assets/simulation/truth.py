@@ -14,6 +14,7 @@ truth/potential_outcomes/<day>.parquet   expectations under every offer, every f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -35,7 +36,8 @@ from promo_assets.simulation.behaviour import (
 from promo_assets.simulation.calendar import Calendar
 from promo_assets.simulation.campaigns import EVERY_DAYS, FIRST_DAY, Draw
 from promo_assets.simulation.expected import Baskets, Outcomes, outcomes
-from promo_assets.simulation.folder import write
+from promo_assets.simulation.folder import Mess, Options, replace_text, write
+from promo_assets.simulation.mess import FILE_DAYS, TEST_USERS, bots, clock_shifts
 from promo_assets.simulation.offers import OFFER_IDS, OFFERS
 from promo_assets.simulation.people import TYPES, People
 from promo_assets.simulation.rows import Day, account_ids, device_ids
@@ -54,6 +56,8 @@ class Tally:
     funnel: list[pl.DataFrame] = field(default_factory=list)
     days: list[pl.DataFrame] = field(default_factory=list)
     offers: list[pl.DataFrame] = field(default_factory=list)
+    accounts: list[pl.DataFrame] = field(default_factory=list)
+    """What became of each day's rows (`mess.Delivery.account`)."""
 
     def add(self, day: Day, assortment: Assortment, calendar: Calendar) -> None:
         """Count what happened on ``day``."""
@@ -84,8 +88,14 @@ class Tally:
         self.offers.append(_offers(day))
 
     def write(self, folder: Path, first: date) -> None:
-        for name, parts in (("funnel", self.funnel), ("days", self.days), ("offers", self.offers)):
-            write(pl.concat(parts), folder / "truth" / name / f"{first}.parquet")
+        parts = {
+            "funnel": self.funnel,
+            "days": self.days,
+            "offers": self.offers,
+            "rows": self.accounts,
+        }
+        for name, frames in parts.items():
+            write(pl.concat(frames), folder / "truth" / name / f"{first}.parquet")
 
 
 def _leads(visit: Numbers, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -118,7 +128,7 @@ def _offers(day: Day) -> pl.DataFrame:
     )
 
 
-def write_people(folder: Path, people: People, assortment: Assortment) -> None:
+def write_people(folder: Path, people: People, assortment: Assortment, level: Mess) -> None:
     """Who everybody really is: persons, their accounts and their devices."""
     number = people.numbers
     persons = pl.DataFrame(
@@ -151,7 +161,9 @@ def write_people(folder: Path, people: People, assortment: Assortment) -> None:
     slot = _ranks(people.devices)
     shared = np.repeat(people.shares, people.devices) & (slot == 1)
     device = np.where(shared, (person - 1) * 4 + 1, person * 4 + slot)
-    devices = pl.DataFrame({"device_id": device_ids(device)[:-1], "person_id": person})
+    shift = clock_shifts(people.seed, level, device) // 1_000_000
+    ids = device_ids(device)[:-1]
+    devices = pl.DataFrame({"device_id": ids, "person_id": person, "clock_ahead_seconds": shift})
     write(devices, folder / "truth" / "devices.parquet")
     item, partner, often = assortment.pairs
     pairs = {"item_a": assortment.ids[item], "item_b": assortment.ids[partner]}
@@ -165,6 +177,33 @@ def _ranks(counts: npt.NDArray[np.integer]) -> Numbers:
     """0 .. count - 1 for each of ``counts``, one after the other."""
     total = counts.astype(np.int64)
     return np.arange(total.sum()) - np.repeat(np.cumsum(total) - total, total)
+
+
+def write_mess(folder: Path, options: Options, last: date) -> int:
+    """mess.json: rows delivered by ``last`` in all, by kind and by reason of rejection, and who is
+    no shopper. Returns how many rows were delivered."""
+    rows = pl.read_parquet(folder / "truth" / "rows" / "*.parquet")
+    here = rows.filter(pl.col("delivered_on") <= last)
+
+    def counts(column: str) -> dict[str, int]:
+        grouped = here.filter(pl.col(column).is_not_null()).group_by(column).agg(pl.sum("rows"))
+        return dict(sorted(grouped.iter_rows()))
+
+    files = {name: FILE_DAYS[name] for name in FILE_DAYS if options.mess == "wild"}
+    messy = options.mess != "none"
+    told = {
+        "mess": options.mess,
+        "delivered_until": str(last),
+        "delivered": int(here["rows"].sum()),
+        "kinds": counts("kind"),
+        "reasons": counts("reason"),
+        "not_yet_delivered": int(rows["rows"].sum()) - int(here["rows"].sum()),
+        "bot_devices": bots(options.users).to_list() if messy else [],
+        "test_users": list(TEST_USERS) if messy else [],
+        "files_on_days": files,
+    }
+    replace_text(folder / "truth" / "mess.json", json.dumps(told, indent=2) + "\n")
+    return int(here["rows"].sum())
 
 
 def write_sends(
