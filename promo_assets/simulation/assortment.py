@@ -245,7 +245,7 @@ class Assortment:
                     "in_stock": self.available(day),
                 }
             )
-            .filter(self.launch <= day)
+            .filter(pl.Series(self.launch <= day))
             .sort("item_id")
         )
 

@@ -68,7 +68,7 @@ A_PERSON = 4
 
 MOST_ONLINE = 0.9
 MOST_CONVERSION = 0.6
-ABANDONS = 0.105
+ABANDONS = 0.118
 """Share of online visits that put something into the cart and leave."""
 STEPS = 3.6
 MOST_STEPS = 30
@@ -80,7 +80,7 @@ SEARCHES = (0.42, 0.12)
 REMOVES_ONE = 0.10
 """Share of orders before which another item was put into the cart and taken out again."""
 REMOVES_ABANDONED = 0.25
-RETURNED = 0.07
+RETURNED = 0.12
 RETURN_DAYS = (3, 15)
 LOGIN = ((0.95, 0.03), (0.52, 0.42), (0.92, 0.04), (0.97, 0.02), (1.0, 0.0))
 """By channel: share of visits that begin logged in, and that log in on the way."""

@@ -101,7 +101,8 @@ class Manifest:
             )
         options = Options.read(told["options"])
         names = ("days", "people", "rows", "delivered")
-        return cls(options, *(told[name] for name in names), tuple(told["campaigns"]))
+        counts = {name: told[name] for name in names}
+        return cls(options=options, campaigns=tuple(told["campaigns"]), **counts)
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -302,7 +302,7 @@ def _records(
                 if some:
                     yield on + timedelta(days=days), on, name, None, some
         elif name == CLOCK:
-            days_ = told.filter(which)["event_time"].dt.date().value_counts()
+            days_ = told["event_time"].filter(pl.Series(which)).dt.date().value_counts()
             for day, some in days_.iter_rows():
                 early = day < first
                 yield on, max(day, first), name, "before_partition" if early else None, some
@@ -310,7 +310,7 @@ def _records(
             yield on, on, CLEAN, None, rows
             yield on, on, name, KINDS[name], rows
         elif name == RENAMED:
-            lines = told.filter(which & told["unit_price"].is_not_null().to_numpy()).height
+            lines = int(np.count_nonzero(which & told["unit_price"].is_not_null().to_numpy()))
             yield on, on, name, "price_unreadable", lines
             yield on, on, name, None, rows - lines
         else:

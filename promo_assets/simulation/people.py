@@ -28,7 +28,7 @@ PERSUADABLE, SURE_THING, LOST_CAUSE, SLEEPING_DOG = range(4)
 TYPE_CONVERSION = np.array([0.9, 1.5, 0.35, 0.9])
 """Share of visits that end in an order, relative to the average person."""
 
-VISITS_A_DAY = 0.118
+VISITS_A_DAY = 0.145
 VISITS_SPREAD = 0.95
 MOST_VISITS_A_DAY = 0.6
 SECOND_VISIT = 0.2

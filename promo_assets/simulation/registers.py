@@ -81,7 +81,7 @@ def consents(people: People, start: date, day: int) -> pl.DataFrame:
     signup = _moments(start, people.signup[who], moment)
     drawn = bits(purpose(people.seed, "consents"), account)
     personal = field(drawn, 0, 16) < threshold(PERSONALISATION, 16)
-    left = people.consent[who] & (people.withdrawal[who] <= day)
+    left = pl.Series(people.consent[who] & (people.withdrawal[who] <= day))
     withdrawn = _moments(start, people.withdrawal[who], field(drawn, 16, 32))
     refused = bits(purpose(people.seed, "refusals"), people.numbers)
     when = field(refused, 16, 16) * 365 // 65536

@@ -78,7 +78,7 @@ class Tally:
                     "is_sale": calendar.is_sale(day.day),
                     "online_visits": int((sessions >= 0).sum()),
                     "store_visits": int((sessions < 0).sum()),
-                    "orders": int(((events.type == PURCHASE) & _leads(events.visit, bought)).sum()),
+                    "orders": int((visits.order[: day.sessions] >= 0).sum()),
                     "gross": sums[:1],
                     "discount": sums[1:2],
                     "returned": sums[2:],
@@ -96,14 +96,6 @@ class Tally:
         }
         for name, frames in parts.items():
             write(pl.concat(frames), folder / "truth" / name / f"{first}.parquet")
-
-
-def _leads(visit: Numbers, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which of the ``chosen`` events is the first of its visit."""
-    at = np.flatnonzero(chosen)
-    result = np.zeros(len(visit), bool)
-    result[at[np.unique(visit[at], return_index=True)[1]]] = True
-    return result
 
 
 def _offers(day: Day) -> pl.DataFrame:
@@ -270,9 +262,7 @@ def _sends(
             "expected_orders_without": expected.orders.astype(np.float32),
             "expected_spend_without": expected.spend.astype(np.float32),
             **{
-                name: pl.select(
-                    pl.when(known).then(pl.Series(values.astype(np.float32)))
-                ).to_series()
+                name: pl.Series(np.where(known, values, np.nan).astype(np.float32)).fill_nan(None)
                 for name, values in with_offer.items()
             },
         }
