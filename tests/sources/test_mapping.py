@@ -138,7 +138,11 @@ def test_every_mistake_is_told_and_broken_yaml_too(write: Write) -> None:
     [
         ("timestamp '2024-07-01 12:00:00'", "Europe/Berlin", datetime(2024, 7, 1, 10)),
         ("timestamptz '2024-07-01 12:00:00+05'", "Europe/Berlin", datetime(2024, 7, 1, 7)),
-        ("timestamp_ns '2024-07-01 12:00:00.123456789'", "UTC", datetime(2024, 7, 1, 12, 0, 0, 123456)),
+        (
+            "timestamp_ns '2024-07-01 12:00:00.123456789'",
+            "UTC",
+            datetime(2024, 7, 1, 12, 0, 0, 123456),
+        ),
         ("date '2024-07-01'", "Asia/Shanghai", datetime(2024, 6, 30, 16)),
         ("'2024-07-01T12:00:00Z'", "Europe/Berlin", datetime(2024, 7, 1, 12)),
         ("'infinity'", "UTC", None),
