@@ -19,7 +19,6 @@ from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
 from promo_assets.partitions import SEGMENTS, Window
 from promo_assets.settings import PROJECT, Settings
 from promo_assets.sources import SourceError
-from promo_assets.sources.dimensions import Dimensions
 from promo_assets.sources.files import Files
 from promo_assets.sources.inventory import DeliveredFile, Inventory
 from promo_assets.strategy.catalogue import CatalogueError, load_catalogue
@@ -199,7 +198,7 @@ def _look_beside(
     facts: Facts, source: Files, settings: Settings, connection: duckdb.DuckDBPyConnection
 ) -> None:
     """The tables beside the events and the offers, each of which may be missing or wrong."""
-    beside = Dimensions(source.folder, source.mapping, source.zone, connection)
+    beside = source.dimensions(connection)
 
     def count(query: Query) -> int:
         found = connection.execute(f"select count(*) from ({query.sql})", dict(query.parameters))
@@ -220,7 +219,7 @@ def _look_beside(
                     dict(query.parameters),
                 )
                 facts.consents = {(purpose, yes): rows for purpose, yes, rows in told.fetchall()}
-            elif beside.file(stem):
+            elif beside.table(stem):
                 facts.tables[stem] = count(query)
         except SourceError as error:
             if str(error) not in facts.wrong:

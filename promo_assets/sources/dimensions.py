@@ -1,4 +1,4 @@
-"""The tables beside a folder's events: ``items.*``, ``users.*``, ``identities.*``, ``consents.*``.
+"""The tables beside the events: items, users, identities, consents, of a folder or a database.
 
 They are read whole and used whole: a value that can't be read, a missing or a repeated key is an
 error that names file, row and value, since half an item table would be wrong and look right.
@@ -7,9 +7,10 @@ error that names file, row and value, since half an item table would be wrong an
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import duckdb
 
@@ -50,41 +51,117 @@ EXPECTED = {
 }
 
 
+class Delivered(Protocol):
+    """A table as it is delivered."""
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its columns."""
+
+    def types(self, aside: Collection[str]) -> Mapping[str, str]:
+        """Their DuckDB types; ``aside`` names those that are wanted as JSON."""
+
+    def rows(self, aside: Collection[str]) -> Query:
+        """Every row: the columns, and `ROW`."""
+
+    def row(self, number: int) -> str:
+        """What messages call the row that has ``number`` as `ROW`."""
+
+    def failure(self, reason: str) -> SourceError:
+        """The error for a table that can't be read."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A delivered table, and which of its columns become which: target to delivered."""
+
+    stem: str
+    delivered: Delivered
+    names: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class TableFile:
-    """One table's file, and which of its columns become which: target to delivered."""
+    """A table that is a file of its own."""
 
     stem: str
     path: Path
     layout: Layout
-    names: Mapping[str, str]
+
+    @classmethod
+    def find(
+        cls, folder: Path, stem: str, connection: duckdb.DuckDBPyConnection
+    ) -> TableFile | None:
+        """The file of a table in ``folder``, if there is one."""
+        found = [
+            path
+            for path in sorted(folder.glob(f"{stem}.*"))
+            if NAME.fullmatch(path.name) and path.name.split(".")[0] == stem and path.is_file()
+        ]
+        if len(found) > 1:
+            raise SourceError(
+                f"{folder}: {' and '.join(path.name for path in found)} are both there; "
+                "keep one of them"
+            )
+        if not found:
+            return None
+        try:
+            digest_of(found[0])
+            return cls(stem, found[0], layout_of(found[0], connection))
+        except UnreadableFileError as error:
+            raise _unreadable(found[0], str(error)) from error
+
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.layout.columns)
+
+    def types(self, aside: Collection[str]) -> Mapping[str, str]:
+        return self.layout.types(aside)
+
+    def rows(self, aside: Collection[str]) -> Query:
+        file = f"file_{self.stem}"
+        return Query(self.layout.relation(f"${file}", aside), {file: [str(self.path)]})
+
+    def row(self, number: int) -> str:
+        return f"row {number} (counted from 0)"
+
+    def failure(self, reason: str) -> SourceError:
+        return _unreadable(self.path, reason)
 
 
 class Dimensions:
-    """The tables of one folder, each as a query over its file; no row where there is no file.
+    """The tables of one source, each as a query; no row where ``find`` knows no such table.
 
-    Every method raises `SourceError` where the file can't be used as it is.
+    Every method raises `SourceError` where a table can't be used as it is.
     """
 
     def __init__(
         self,
-        folder: Path,
+        find: Callable[[str], Delivered | None],
         mapping: SourceMapping,
         zone: str,
         connection: duckdb.DuckDBPyConnection,
     ) -> None:
-        self._folder, self._mapping, self._zone = folder, mapping, zone
+        self._find, self._mapping, self._zone = find, mapping, zone
         self._connection = connection
 
     def items(self) -> Query:
-        table = self.file("items")
+        table = self.table("items")
         if table is None:
             return nothing(ITEM_COLUMNS)
         self._check(table, ITEM_COLUMNS, keys=("item_id",), required=("item_id",))
         return self._select(table, self._typed(table, ITEM_COLUMNS))
 
     def users(self) -> Query:
-        table = self.file("users")
+        table = self.table("users")
         if table is None:
             return nothing(USER_COLUMNS)
         purposes = self._purposes(table)
@@ -98,7 +175,7 @@ class Dimensions:
         return self._select(table, listed)
 
     def device_links(self) -> Query:
-        table = self.file("identities")
+        table = self.table("identities")
         if table is None:
             return nothing(LINK_COLUMNS)
         pair = ("device_id", "user_id")
@@ -109,12 +186,12 @@ class Dimensions:
         """What ``consents.*`` states, and every ``consent_<purpose>`` of ``users.*``, as since
         ever."""
         selects: list[Query] = []
-        if table := self.file("consents"):
+        if table := self.table("consents"):
             keys = ("user_id", "device_id", "purpose", "since")
             self._check(table, CONSENT_COLUMNS, keys=keys, required=("purpose", "granted"))
             self._whose(table)
             selects.append(self._select(table, self._typed(table, CONSENT_COLUMNS)))
-        if users := self.file("users"):
+        if users := self.table("users"):
             self.users()
             selects += [
                 self._select(users, self._consent(users, purpose), f"{purpose_column} is not null")
@@ -125,46 +202,30 @@ class Dimensions:
         told = " union all ".join(query.sql for query in selects)
         return Query(told, {k: v for query in selects for k, v in query.parameters.items()})
 
-    def file(self, stem: str) -> TableFile | None:
-        """The file of a table, if there is one."""
-        found = [
-            path
-            for path in sorted(self._folder.glob(f"{stem}.*"))
-            if NAME.fullmatch(path.name) and path.name.split(".")[0] == stem and path.is_file()
-        ]
-        if len(found) > 1:
-            raise SourceError(
-                f"{self._folder}: {' and '.join(path.name for path in found)} are both there; "
-                "keep one of them"
-            )
-        if not found:
-            return None
-        try:
-            digest_of(found[0])
-            layout = layout_of(found[0], self._connection)
-        except UnreadableFileError as error:
-            raise _unreadable(found[0], str(error)) from error
-        return TableFile(stem, found[0], layout, self._names(stem, layout))
+    def table(self, stem: str) -> Table | None:
+        """A table with the columns that are taken of it, if it is delivered."""
+        found = self._find(stem)
+        return Table(stem, found, self._names(stem, found.columns)) if found else None
 
-    def attributes(self, users: TableFile) -> list[str]:
+    def attributes(self, users: Table) -> list[str]:
         """The columns of ``users.*`` that become its ``attributes``."""
         taken = {name.casefold() for name in (*users.names.values(), *users.names)}
         return [
             name
-            for name, _ in users.layout.columns
+            for name in users.delivered.columns
             if name.casefold() not in taken
             and not name.casefold().startswith(CONSENT)
             and not self._mapping.dropped(name)
         ]
 
-    def _names(self, stem: str, layout: Layout) -> dict[str, str]:
+    def _names(self, stem: str, told: tuple[str, ...]) -> dict[str, str]:
         renames, columns = {
             "items": (self._mapping.item_columns, ITEM_COLUMNS),
             "users": (self._mapping.user_columns, USER_COLUMNS),
             "identities": (self._mapping.identity_columns, LINK_COLUMNS),
             "consents": (self._mapping.consent_columns, CONSENT_COLUMNS),
         }[stem]
-        delivered = {name.casefold(): name for name, _ in layout.columns}
+        delivered = {name.casefold(): name for name in told}
         names: dict[str, str] = {}
         for column in dict.fromkeys((*columns, *renames)):
             for wanted in filter(None, (renames.get(column), column)):
@@ -173,11 +234,11 @@ class Dimensions:
                     names.setdefault(column, name)
         return names
 
-    def _purposes(self, users: TableFile) -> dict[str, str]:
+    def _purposes(self, users: Table) -> dict[str, str]:
         """The purposes that ``users.*`` states consent for, with the SQL of each as text."""
         found = {
             name.casefold().removeprefix(CONSENT): name
-            for name, _ in users.layout.columns
+            for name in users.delivered.columns
             if name.casefold().startswith(CONSENT) and not self._mapping.dropped(name)
         }
         found |= {
@@ -187,7 +248,7 @@ class Dimensions:
         }
         return {purpose: self._text(users, name) for purpose, name in found.items()}
 
-    def _consent(self, users: TableFile, purpose: str) -> dict[str, str]:
+    def _consent(self, users: Table, purpose: str) -> dict[str, str]:
         return {
             "user_id": self._text(users, users.names["user_id"]),
             "device_id": "cast(null as varchar)",
@@ -196,14 +257,16 @@ class Dimensions:
             "since": "cast(null as timestamp)",
         }
 
-    def _types(self, table: TableFile) -> dict[str, str]:
-        aside = self.attributes(table) if table.stem == "users" else ()
-        return table.layout.types(aside)
+    def _types(self, table: Table) -> Mapping[str, str]:
+        return table.delivered.types(self._aside(table))
 
-    def _text(self, table: TableFile, name: str) -> str:
+    def _aside(self, table: Table) -> Collection[str]:
+        return self.attributes(table) if table.stem == "users" else ()
+
+    def _text(self, table: Table, name: str) -> str:
         return as_text(column_sql(name), self._types(table)[name])
 
-    def _texts(self, table: TableFile, columns: Mapping[str, str]) -> dict[str, str]:
+    def _texts(self, table: Table, columns: Mapping[str, str]) -> dict[str, str]:
         """Every column as delivered; null where it is not."""
         purposes = self._purposes(table) if table.stem == "users" else {}
         return {
@@ -215,7 +278,7 @@ class Dimensions:
             for column in columns
         }
 
-    def _typed(self, table: TableFile, columns: Mapping[str, str]) -> dict[str, str]:
+    def _typed(self, table: Table, columns: Mapping[str, str]) -> dict[str, str]:
         """Every column in its type, null where it can't be."""
         types = self._types(table)
         found = {}
@@ -232,7 +295,7 @@ class Dimensions:
 
     def _check(
         self,
-        table: TableFile,
+        table: Table,
         columns: Mapping[str, str],
         *,
         keys: tuple[str, ...],
@@ -262,12 +325,13 @@ class Dimensions:
         )
         if twice:
             told = ", ".join(f"{name} {twice[name]!r}" for name in keys if twice[name] is not None)
+            first, last = (table.delivered.row(twice[name]) for name in ("first_row", "last_row"))
             raise SourceError(
-                f"{table.path}: rows {twice['first_row']} and {twice['last_row']} (counted from 0) "
-                f"have the same {told}; keep one of them"
+                f"{table.delivered.place}: {first} and {last} have the same {told}; "
+                "keep one of them"
             )
 
-    def _whose(self, consents: TableFile) -> None:
+    def _whose(self, consents: Table) -> None:
         texts = self._texts(consents, {"user_id": "varchar", "device_id": "varchar"})
         rows = self._select(consents, texts, row=True)
         found = self._one(
@@ -279,50 +343,50 @@ class Dimensions:
             ),
         )
         if found:
+            place, row = consents.delivered.place, consents.delivered.row(found["source_row"])
             raise SourceError(
-                f"{consents.path}: row {found['source_row']} (counted from 0): expected either a "
-                f"user_id or a device_id, found {found['user_id']!r} and {found['device_id']!r}"
+                f"{place}: {row}: expected either a user_id or a device_id, found "
+                f"{found['user_id']!r} and {found['device_id']!r}"
             )
 
-    def _without(self, table: TableFile, column: str) -> str:
-        names = [name for name, _ in table.layout.columns]
+    def _without(self, table: Table, column: str) -> str:
+        names = table.delivered.columns
         near = difflib.get_close_matches(column, names, n=1, cutoff=0.4)
         key = {"items": "item", "users": "user", "identities": "identity", "consents": "consent"}
         told = f"; did you mean {near[0]!r}?" if near else ""
         return (
-            f"{table.path}: has no column {column!r} (found {', '.join(names)}){told} Rename it, "
-            f"or add to mapping.yaml: {key[table.stem]}_columns: "
+            f"{table.delivered.place}: has no column {column!r} (found {', '.join(names)}){told} "
+            f"Rename it, or add to mapping.yaml: {key[table.stem]}_columns: "
             f"{{{column}: {near[0] if near else '...'}}}"
         )
 
     def _select(
-        self, table: TableFile, listed: Mapping[str, str], where: str = "true", row: bool = False
+        self, table: Table, listed: Mapping[str, str], where: str = "true", row: bool = False
     ) -> Query:
-        aside = self.attributes(table) if table.stem == "users" else ()
-        rows = table.layout.relation(f"$file_{table.stem}", aside)
+        rows = table.delivered.rows(self._aside(table))
         shown = ", ".join(f'{sql} as "{name}"' for name, sql in listed.items())
         place = f', {RELATION}."{ROW}" as source_row' if row else ""
         return Query(
-            f"select {shown}{place} from ({rows}) as {RELATION} where {where}",
-            {f"file_{table.stem}": [str(table.path)]},
+            f"select {shown}{place} from ({rows.sql}) as {RELATION} where {where}",
+            rows.parameters,
         )
 
-    def _one(self, table: TableFile, query: Query) -> dict[str, object]:
-        """The first row of a query over the file, or nothing."""
+    def _one(self, table: Table, query: Query) -> dict[str, Any]:
+        """The first row of a query over the table, or nothing."""
         try:
             rows = self._connection.execute(f"{query.sql} limit 1", dict(query.parameters))
             names = [column[0] for column in rows.description or ()]
             found = rows.fetchone()
         except duckdb.Error as error:
-            raise _unreadable(table.path, reason_of(error)) from error
+            raise table.delivered.failure(reason_of(error)) from None
         return dict(zip(names, found, strict=True)) if found else {}
 
 
 def _wrong_value(
-    table: TableFile,
+    table: Table,
     columns: Mapping[str, str],
     required: tuple[str, ...],
-    row: Mapping[str, object],
+    row: Mapping[str, Any],
 ) -> str:
     column = next(
         name
@@ -332,7 +396,7 @@ def _wrong_value(
     value = row[f"{column} text"]
     found = "nothing" if value is None else repr(value)
     return (
-        f"{table.path}: row {row['source_row']} (counted from 0), column "
+        f"{table.delivered.place}: {table.delivered.row(row['source_row'])}, column "
         f"{table.names.get(column, column)}: {found} found, expected {EXPECTED[columns[column]]}"
     )
 

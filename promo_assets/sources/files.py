@@ -21,7 +21,7 @@ import duckdb
 from promo_assets.partitions import Window
 from promo_assets.settings import Settings
 from promo_assets.sources import SourceError, nothing
-from promo_assets.sources.dimensions import Dimensions
+from promo_assets.sources.dimensions import Dimensions, TableFile
 from promo_assets.sources.formats import FILE, ROW, Layout
 from promo_assets.sources.inventory import DeliveredFile, Inventory
 from promo_assets.sources.mapping import COLUMNS, RELATION, SourceMapping, load_mapping
@@ -113,16 +113,16 @@ class Files:
         )
 
     def items(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return self._dimensions(connection).items()
+        return self.dimensions(connection).items()
 
     def users(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return self._dimensions(connection).users()
+        return self.dimensions(connection).users()
 
     def device_links(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return self._dimensions(connection).device_links()
+        return self.dimensions(connection).device_links()
 
     def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return self._dimensions(connection).consents()
+        return self.dimensions(connection).consents()
 
     def fingerprints(
         self, window: Window, connection: duckdb.DuckDBPyConnection
@@ -130,8 +130,13 @@ class Files:
         with self.inventory(connection) as inventory:
             return inventory.fingerprints(window)
 
-    def _dimensions(self, connection: duckdb.DuckDBPyConnection) -> Dimensions:
-        return Dimensions(self.folder, self.mapping, self.zone, connection)
+    def dimensions(self, connection: duckdb.DuckDBPyConnection) -> Dimensions:
+        """The tables beside the events."""
+
+        def find(stem: str) -> TableFile | None:
+            return TableFile.find(self.folder, stem, connection)
+
+        return Dimensions(find, self.mapping, self.zone, connection)
 
     def _mapped(self, layout: Layout, listed: str, number: int) -> str:
         aside = self.mapping.kept_aside(layout.types())

@@ -158,7 +158,7 @@ def test_times_follow_the_mappings_format_or_are_iso(folder: Path) -> None:
          "row 0 (counted from 0), column in_stock: 'maybe' found, expected true or false"),
         ("items.csv", "item_id,brand\n,acme\n", "column item_id: nothing found, expected a value"),
         ("items.csv", "item_id\n1\n2\n1\n",
-         "rows 0 and 2 (counted from 0) have the same item_id '1'; keep one of them"),
+         "row 0 (counted from 0) and row 2 (counted from 0) have the same item_id '1'; keep one"),
         ("items.csv", "sku,item\n1,2\n",
          "has no column 'item_id' (found sku, item); did you mean 'item'? Rename it, or add to "
          "mapping.yaml: item_columns: {item_id: item}"),
