@@ -171,8 +171,9 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
     facts.types.update(
         dict(
             ask(
-                f"select coalesce(event_type, ''), count(*) {rejected} "
-                "reason = 'event_type_unknown' group by event_type"
+                "select coalesce(event_type, ''), count(*) from raw.events "
+                "where event_type is null "
+                "or event_type not in (select event_type from core.event_types) group by event_type"
             )
         )
     )

@@ -79,7 +79,7 @@ Lines = Iterator[tuple[str, str]]
 def _line(label: str, text: str, width: int) -> list[str]:
     if not text:
         return [label]
-    wrapped = textwrap.wrap(text, width - MARGIN, break_on_hyphens=False) or [""]
+    wrapped = textwrap.wrap(text, width - MARGIN, break_on_hyphens=False, break_long_words=False)
     first = f"{label:<{MARGIN}}{wrapped[0]}" if len(label) < MARGIN else f"{label} {wrapped[0]}"
     return [first, *(" " * MARGIN + rest for rest in wrapped[1:])]
 

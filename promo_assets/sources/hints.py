@@ -107,13 +107,14 @@ def time_formats_for(values: Sequence[str]) -> list[str]:
     apart."""
     if not values:
         return []
-    if all(_is_number(value) for value in values):
-        low, high = PLAUSIBLE
-        return [
-            name
-            for name, micros in EPOCHS.items()
-            if all(low < float(value) * micros / 1e6 < high for value in values)
-        ]
+    low, high = PLAUSIBLE
+    epochs = [
+        name
+        for name, micros in EPOCHS.items()
+        if all(_is_number(one) and low < float(one) * micros / 1e6 < high for one in values)
+    ]
+    if epochs:
+        return epochs
     return [pattern for pattern in TIME_FORMATS if all(_reads(pattern, one) for one in values)]
 
 
