@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 
 import polars as pl
 
 from promo_assets import identity
 from promo_assets.assets.table import Produce, Production, ProductionError, Table
-from promo_assets.contract.events import EVENT_COLUMNS, EVENT_TYPES
+from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
 from promo_assets.deliveries import record
 from promo_assets.pseudonyms import Kind, key_parameters, keys_of, pseudonym_sql
@@ -20,12 +20,6 @@ from promo_assets.warehouse.publish import Query
 
 CALENDAR = (date(2000, 1, 1), date(2050, 1, 1))
 
-# The hash keeps the place of every value: 'a', null and null, 'a' are different rows.
-_HASH = ", ".join(
-    f"coalesce({column.name}, chr(0))"
-    for column in EVENT_COLUMNS
-    if column.name not in ("event_id", "event_date")
-)
 ENTRY = f"""
 with delivered as materialized ({{select}}),
 known as (select * from delivered where {{kept}}),
@@ -44,7 +38,7 @@ entered as (
     left join accounts on accounts.user_id = known.user_id
     left join devices on devices.device_id = known.device_id
 )
-select *, coalesce(event_id, md5(concat_ws(chr(31), {_HASH}))) as event_key
+select *, {EVENT_KEY} as event_key
 from entered
 """
 """Pseudonyms on entry, and the key that finds repeated rows: of what is stored, not of what was
@@ -95,26 +89,25 @@ def raw_events(production: Production) -> Query:
 
 def items(production: Production) -> Query:
     """The source's item table."""
-    return _source(production).items(production.connection)
+    return _ask(production, lambda source: source.items(production.connection))
 
 
 def users(production: Production) -> Query:
     """The source's user table, under pseudonyms."""
-    return _pseudonymous(production, _source(production).users(production.connection))
+    query = _ask(production, lambda source: source.users(production.connection))
+    return _pseudonymous(production, query)
 
 
 def device_links(production: Production) -> Query:
     """The links of devices to accounts that the source states, under pseudonyms."""
-    return _pseudonymous(
-        production, _source(production).device_links(production.connection), "device_id"
-    )
+    query = _ask(production, lambda source: source.device_links(production.connection))
+    return _pseudonymous(production, query, "device_id")
 
 
 def consents(production: Production) -> Query:
     """What people allowed and refused, under pseudonyms: one row a statement."""
-    query = _pseudonymous(
-        production, _source(production).consents(production.connection), "device_id"
-    )
+    stated = _ask(production, lambda source: source.consents(production.connection))
+    query = _pseudonymous(production, stated, "device_id")
     return Query(CONSENTS.format(select=query.sql), query.parameters)
 
 
@@ -144,6 +137,14 @@ def identity_rules(settings: Settings) -> identity.Rules:
         identifiers=settings.identity_max_identifiers,
         hindsight_days=settings.identity_hindsight_days,
     )
+
+
+def _ask(production: Production, question: Callable[[Source], Query]) -> Query:
+    """What the source answers; a file that it can't use is not worth another try."""
+    try:
+        return question(_source(production))
+    except SourceError as error:
+        raise ProductionError(str(error)) from error
 
 
 def _source(production: Production) -> Source:
