@@ -123,7 +123,11 @@ def _parser() -> argparse.ArgumentParser:
     export = command("export", _export, "write a day's assignments as Parquet and CSV")
     export.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
     drop = command("drop", _drop, "drop a table, to be backfilled after its contract changed")
-    drop.add_argument("table", metavar="TABLE")
+    dropped = drop.add_mutually_exclusive_group(required=True)
+    dropped.add_argument("table", metavar="TABLE", nargs="?")
+    dropped.add_argument(
+        "--all", action="store_true", help="every table; who was erased stays erased"
+    )
     return parser
 
 
@@ -282,8 +286,17 @@ def _export(options: argparse.Namespace, settings: Settings) -> int:
 
 def _drop(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.warehouse.connection import Warehouse
-    from promo_assets.warehouse.publish import drop
+    from promo_assets.warehouse.publish import drop, drop_all
+    from promo_assets.warehouse.rewrite import announce, rewrite
 
+    if options.all:
+        warehouse = Warehouse.of(_made(settings))
+        announce(warehouse)
+        with warehouse.get_connection() as connection:
+            drop_all(connection)
+        rewrite(warehouse)
+        print("every table is dropped; build the history again with `promo run --from D --to D`")
+        return 0
     table = _known(options.table, _tables(settings)).contract.table
     with Warehouse.of(_made(settings)).get_connection() as connection:
         drop(connection, table)

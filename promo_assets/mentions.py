@@ -202,7 +202,7 @@ def _sqlite_values(path: Path, names: Names, change: Callable[[bytes], bytes] | 
         return new.decode() if isinstance(value, str) else new
 
     found = 0
-    with _sqlite(path, "ro" if change is None else "rw") as opened:
+    with sqlite(path, "ro" if change is None else "rw") as opened:
         opened.create_function("named", 1, named, deterministic=True)
         opened.create_function("changed", 1, changed, deterministic=True)
         for table, column in _sqlite_columns(opened):
@@ -224,13 +224,17 @@ def vacuum(path: Path) -> None:
 
     Raises `BusyFileError` where another process keeps it locked.
     """
-    with _sqlite(path, "rw") as opened:
+    with sqlite(path, "rw") as opened:
         opened.execute("vacuum")
         opened.execute("pragma wal_checkpoint(truncate)")
 
 
 @contextmanager
-def _sqlite(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+def sqlite(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    """A connection, ``rw`` or ``ro``, whose statements commit by themselves.
+
+    Raises `BusyFileError` where another process keeps the database locked.
+    """
     place = f"{path.as_uri()}?mode={mode}"
     try:
         with closing(
@@ -248,7 +252,9 @@ def _sqlite(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 def _in_freed_pages(path: Path, names: Names) -> bool:
     log = path.with_name(f"{path.name}-wal")
-    return any(True for file in (path, log) if file.exists() for _ in _spans(file, names))
+    return any(
+        True for file in (path, log) if file.exists() for _ in _spans(file, names, text=False)
+    )
 
 
 def _sqlite_columns(opened: sqlite3.Connection) -> list[tuple[str, str]]:

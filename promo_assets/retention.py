@@ -18,7 +18,7 @@ import duckdb
 
 from promo_assets.contract.tables import TableContract
 from promo_assets.erasure import empty_spill
-from promo_assets.mentions import vacuum
+from promo_assets.mentions import sqlite, vacuum
 from promo_assets.partitions import week_of
 from promo_assets.pseudonyms import PUBLIC_SOURCES
 from promo_assets.settings import Settings
@@ -199,13 +199,24 @@ def forget_runs(instance: dg.DagsterInstance, before: date, *, remove: bool) -> 
     if runs and remove:
         for run_id in runs:
             instance.delete_run(run_id)
-        history = Path(instance.root_directory) / "history"
-        for path in (history / "runs.db", history / "runs" / "index.db"):
-            if path.exists():
-                vacuum(path)
-        for run_id in runs:
-            (history / "runs" / f"{run_id}.db").unlink(missing_ok=True)
+        _forget_in_sqlite(Path(instance.root_directory) / "history", runs)
     return len(runs)
+
+
+def _forget_in_sqlite(history: Path, runs: Sequence[str]) -> None:
+    """What Dagster leaves of deleted runs in its files: results of checks, with their examples,
+    empty logs, and freed pages."""
+    index = history / "runs" / "index.db"
+    if index.exists():
+        with sqlite(index, "rw") as opened:
+            opened.executemany(
+                "delete from asset_check_executions where run_id = ?", [[run] for run in runs]
+            )
+        vacuum(index)
+    if (history / "runs.db").exists():
+        vacuum(history / "runs.db")
+    for run_id in runs:
+        (history / "runs" / f"{run_id}.db").unlink(missing_ok=True)
 
 
 def table(contracts: Mapping[str, TableContract]) -> str:

@@ -237,6 +237,21 @@ def drop(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     connection.execute("commit")
 
 
+def drop_all(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop every table, published or staged, and forget what was published and found, in one
+    transaction. ``audit.erased`` stays: erased people don't come back with the history."""
+    prepare(connection)
+    tables = connection.execute(
+        "select schema_name, table_name from duckdb_tables() where schema_name <> 'audit'"
+    ).fetchall()
+    connection.execute("begin")
+    for schema, table in tables:
+        connection.execute(f'drop table "{schema}"."{table}"')
+    connection.execute("delete from audit.publications")
+    connection.execute("delete from audit.findings")
+    connection.execute("commit")
+
+
 def _broken_chain(
     connection: duckdb.DuckDBPyConnection,
     window: Window,
