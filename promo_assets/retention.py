@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from promo_assets.contract.tables import TableContract
+from promo_assets.deliveries import RAW
 from promo_assets.erasure import empty_spill
 from promo_assets.mentions import sqlite, vacuum
 from promo_assets.partitions import week_of
@@ -294,6 +295,8 @@ def _delete(
     connection.execute(
         "delete from audit.findings where table_name = $table and day < $before", told
     )
+    if contract.table == RAW:
+        connection.execute("delete from audit.deliveries where day < ?", [removal.before])
 
 
 def _old_slices(

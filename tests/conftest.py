@@ -231,6 +231,19 @@ class Shop:
         return newest
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Skipped tests are easily overlooked: those of databases are told with the remedy."""
+    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for package in ("mariadb-server", "postgresql"):
+        skipped = sum(f"apt-get install {package}" in reason for reason in reasons)
+        if skipped:
+            terminalreporter.write_line(
+                f"NOT TESTED: {skipped} tests need a database server: apt-get install {package}",
+                red=True,
+                bold=True,
+            )
+
+
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
     """Runs point Dagster at their own home; afterwards the variables are as they were."""

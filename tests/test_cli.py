@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -266,6 +268,29 @@ def test_explain_fits_a_screen_and_agrees_with_what_was_published(
     shown = told.out.split("pseudonym ")[1].split(")")[0]  # What an export shows works too.
     again = of_shop(thirty_days, promo)("explain", shown, "--date", "2024-01-30")
     assert again.out.splitlines()[1:] == told.out.splitlines()[1:]
+
+
+def test_an_export_is_matched_with_the_shops_own_ids(
+    promo: Promo, open_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = pl.read_parquet(open_shop.settings.exports / "2024-01-30" / "assignments.parquet")[
+        "user_id"
+    ]
+    monkeypatch.setattr("sys.stdin", StringIO("".join(f"user-{n:02}\n" for n in range(40))))
+    told = of_shop(open_shop, promo)("pseudonym")
+    pairs = dict(line.split("\t")[::-1] for line in told.out.splitlines())
+    assert {pairs[user][:5] for user in exported} == {"user-"}
+    one = promo("pseudonym", "user-04").out
+    assert one == f"user-04\t{pseudonym('user-04', 'account', KEY)}\n"
+
+
+def test_own_events_need_a_key_and_the_error_says_how_to_make_one(promo: Promo) -> None:
+    told = promo("run", *DAYS, pseudonym_key="")
+    assert_refused(told, "PROMO_PSEUDONYM_KEY", "characters")
+    del os.environ["PROMO_PSEUDONYM_KEY"]
+    line = promo("run", *DAYS).err.split("example: ")[1].strip()
+    name, key = line.split("=")
+    assert promo("pseudonym", "anna", **{name.removeprefix("PROMO_").lower(): key}).code == 0
 
 
 @pytest.mark.parametrize(

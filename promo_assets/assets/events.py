@@ -11,6 +11,7 @@ from promo_assets import identity
 from promo_assets.assets.table import Produce, Production, ProductionError, Table
 from promo_assets.contract.events import EVENT_COLUMNS, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
+from promo_assets.deliveries import record
 from promo_assets.pseudonyms import Kind, key_parameters, keys_of, pseudonym_sql
 from promo_assets.settings import Settings, SettingsError
 from promo_assets.sources import Source, SourceError, open_source
@@ -78,8 +79,10 @@ def raw_events(production: Production) -> Query:
     source = _source(production)
     try:
         query = source.events(production.window, production.connection)
+        fingerprints = source.fingerprints(production.window, production.connection)
     except SourceError as error:
         raise ProductionError(str(error)) from error
+    record(production.connection, production.window, fingerprints, production.run_id)
     production.note({"source": f"{source.name} {source.version}"})
     kinds: dict[str, Kind] = {"user_id": "account", "device_id": "device"}
     before, retired = _erased_before(production, kinds)

@@ -82,6 +82,9 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
             table_name varchar, day date, part varchar, expectation varchar, severity varchar,
             passed boolean, row_count bigint, observed varchar, run_id varchar,
             audited_at timestamp);
+        create table if not exists audit.deliveries (
+            day date, fingerprint varchar, run_id varchar, delivered_at timestamp,
+            primary key (day, run_id));
         create table if not exists audit.erased (key varchar primary key, erased_at timestamp);
     """)
 
@@ -238,17 +241,16 @@ def drop(connection: duckdb.DuckDBPyConnection, table: str) -> None:
 
 
 def drop_all(connection: duckdb.DuckDBPyConnection) -> None:
-    """Drop every table, published or staged, and forget what was published and found, in one
-    transaction. ``audit.erased`` stays: erased people don't come back with the history."""
+    """Drop every table, published or staged, and forget what was delivered, published and found,
+    in one transaction. ``audit.erased`` stays: erased people don't come back with the history."""
     prepare(connection)
-    tables = connection.execute(
-        "select schema_name, table_name from duckdb_tables() where schema_name <> 'audit'"
-    ).fetchall()
+    tables = connection.execute("select schema_name, table_name from duckdb_tables()").fetchall()
     connection.execute("begin")
     for schema, table in tables:
-        connection.execute(f'drop table "{schema}"."{table}"')
-    connection.execute("delete from audit.publications")
-    connection.execute("delete from audit.findings")
+        if schema != "audit":
+            connection.execute(f'drop table "{schema}"."{table}"')
+        elif table != "erased":
+            connection.execute(f'delete from audit."{table}"')
     connection.execute("commit")
 
 
