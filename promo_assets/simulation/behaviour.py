@@ -82,7 +82,7 @@ REMOVES_ONE = 0.10
 REMOVES_ABANDONED = 0.25
 RETURNED = 0.12
 RETURN_DAYS = (3, 15)
-LOGIN = ((0.95, 0.03), (0.52, 0.42), (0.92, 0.04), (0.97, 0.02), (1.0, 0.0))
+LOGIN = ((0.96, 0.03), (0.55, 0.425), (0.94, 0.045), (0.98, 0.015), (1.0, 0.0))
 """By channel: share of visits that begin logged in, and that log in on the way."""
 LOGS_IN_TO_ORDER = 0.92
 SECOND_ACCOUNT = 0.4
