@@ -239,7 +239,7 @@ def returned(returns: Orders, shop: Shop) -> tuple[Visits, Events]:
         returns.person, returns.account, returns.device, returns.channel, zero, none, none,
         np.full(size, np.nan), returns.order,
     )  # fmt: skip
-    drawn = bits(shop.stream("return time"), returns.order * 64 + returns.item % 64)
+    drawn = bits(shop.stream("return time"), returns.person * 4096 + returns.item)
     time = 8 * 3600 * SECOND + field(drawn, 0, 32) * (12 * 3600 * SECOND) // 2**32
     index, kind = np.arange(size), np.full(size, RETURN)
     return visits, Events(index, time, kind, returns.item, returns.quantity, returns.discount, none)

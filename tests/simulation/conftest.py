@@ -40,7 +40,8 @@ class Folder:
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
             events = str(self.path / "events" / "*" / "*.parquet")
-            connection.read_parquet(events, filename=True).create_view("events")
+            read = connection.read_parquet(events, filename=True, union_by_name=True)
+            read.create_view("events")
             return pl.DataFrame(connection.execute(sql).to_arrow_table())
 
     def one(self, sql: str) -> tuple[object, ...]:
