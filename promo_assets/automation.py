@@ -24,7 +24,13 @@ TRAINING = dg.AssetSelection.assets(
 )
 STRATEGIES = dg.AssetSelection.assets("strategy/segment_strategy", "strategy/assignments")
 DIMENSIONS = dg.AssetSelection.assets(
-    "core/calendar", "core/event_types", "core/items", "core/users", "core/offers"
+    "core/calendar",
+    "core/event_types",
+    "core/items",
+    "core/users",
+    "core/offers",
+    "core/device_links",
+    "core/consents",
 )
 DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS) - DIMENSIONS
 REPORT = dg.AssetSelection.assets("report/daily_report", "strategy/export")

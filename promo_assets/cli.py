@@ -59,16 +59,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _expected(error: Exception) -> int | None:
     """The exit code of an error whose message is meant for users; None for a defect."""
+    from promo_assets.erasure import UnknownPersonError
     from promo_assets.explanation import UnknownUserError
+    from promo_assets.mentions import BusyFileError
     from promo_assets.runs import RunError
     from promo_assets.sources import SourceError
     from promo_assets.strategy.catalogue import CatalogueError
     from promo_assets.warehouse.connection import WarehouseError
     from promo_assets.warehouse.models import ModelError
 
-    if isinstance(error, (RunError, SourceError, CatalogueError, ModelError, UnknownUserError)):
+    usage = (RunError, SourceError, CatalogueError, ModelError, UnknownUserError)
+    if isinstance(error, (*usage, UnknownPersonError)):
         return 2
-    return 1 if isinstance(error, WarehouseError) else None
+    return 1 if isinstance(error, (WarehouseError, BusyFileError)) else None
 
 
 def _complain(error: Exception, code: int) -> int:
@@ -103,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WEEKS",
         help="weeks between trainings (default 8; PROMO_TRAIN_EVERY_WEEKS elsewhere)",
     )
+    late = command("late", _late, "days whose delivery changed after they were taken in")
+    late.add_argument("--run", action="store_true", help="rebuild them and what follows")
     summary = command("summary", _summary, "what a range of days holds: rows, gates, strategies")
     summary.add_argument("--from", dest="first", type=_day, required=True, metavar="D")
     summary.add_argument("--to", dest="last", type=_day, required=True, metavar="D")
@@ -131,7 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     explain = command("explain", _explain, "why a user got which offer")
     explain.add_argument("user", metavar="USER")
     explain.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
-    erase = command("erase", _erase, "delete a user from tables and exports, for good")
+    names = command(
+        "pseudonym", _pseudonym, "the pseudonyms of account ids, to match an export with your users"
+    )
+    names.add_argument(
+        "users", nargs="*", metavar="USER", help="none: one a line, on standard input"
+    )
+    erase = command("erase", _erase, "delete a person from everything under PROMO_HOME, for good")
     erase.add_argument("user", metavar="USER")
     export = command("export", _export, "write a day's assignments as Parquet and CSV")
     export.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
@@ -219,6 +230,21 @@ def _demo(options: argparse.Namespace, settings: Settings) -> int:
 
     weeks = max(options.train_every, 1)
     return run_demo(_window(options), settings.model_copy(update={"train_every_weeks": weeks}))
+
+
+def _late(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.deliveries import look
+    from promo_assets.terminal import run_with_progress
+
+    late = look(_made(settings))
+    if late is None:
+        print("every published day is as it is delivered")
+        return 0
+    print(late.told)
+    if options.run:
+        return run_with_progress(late.window, settings, ())
+    print("rebuild them with `promo late --run`, or turn on the sensor rebuild_late_days")
+    return 0
 
 
 def _summary(options: argparse.Namespace, settings: Settings) -> int:
@@ -317,30 +343,31 @@ def _sql(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _explain(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.pseudonyms import keys_of, pseudonym
     from promo_assets.explanation import explain
     from promo_assets.warehouse.connection import Warehouse
 
     with Warehouse.of(_made(settings)).get_connection() as connection:
-        user = pseudonym(options.user, "account", keys_of(settings)[0])
-        print(explain(user, options.day, connection, settings))
+        print(explain(options.user, options.day, connection, settings))
+    return 0
+
+
+def _pseudonym(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.pseudonyms import keys_of, pseudonym
+
+    key = keys_of(settings)[0]
+    for user in options.users or (line.rstrip("\n") for line in sys.stdin):
+        print(user, pseudonym(user, "account", key), sep="\t")
     return 0
 
 
 def _erase(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.pseudonyms import keys_of, pseudonym
+    from promo_assets.contract.tables import load_contracts
     from promo_assets.erasure import erase
-    from promo_assets.warehouse.connection import Warehouse
+    from promo_assets.settings import PROJECT
 
-    with Warehouse.of(_made(settings)).get_connection() as connection:
-        user = pseudonym(options.user, "account", keys_of(settings)[0])
-        erased = erase(user, connection, settings)
-    if not erased:
-        raise UsageError(f"user {options.user!r} has no rows in {settings.warehouse}")
-    for place, rows in erased.items():
-        print(f"{place:<40} {rows:>9,}")
-    print(f"{'rows erased':<40} {sum(erased.values()):>9,}")
-    return 0
+    done = erase(options.user, _made(settings), load_contracts(PROJECT / "expectations"))
+    print("\n".join(done.lines()))
+    return 1 if done.left else 0
 
 
 def _export(options: argparse.Namespace, settings: Settings) -> int:

@@ -10,7 +10,7 @@ import warnings
 
 import dagster as dg
 
-from promo_assets import automation
+from promo_assets import automation, late
 from promo_assets.assets import events, propensity, report, sql, strategy
 from promo_assets.assets.table import Table, table_asset
 from promo_assets.contract.tables import ContractError, load_contracts
@@ -66,7 +66,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         assets=assets,
         jobs=automation.jobs(),
         schedules=automation.schedules(),
-        sensors=automation.sensors(settings),
+        sensors=[*automation.sensors(settings), late.sensor(settings)],
         resources={"warehouse": Warehouse.of(settings)},
         executor=dg.in_process_executor,
     )

@@ -13,7 +13,8 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from promo_assets.partitions import SEGMENTS
+from promo_assets.partitions import SEGMENTS, Window
+from promo_assets.pseudonyms import keys_of, pseudonym
 from promo_assets.settings import Settings
 
 TOP_FEATURES = 5
@@ -44,13 +45,17 @@ class UnknownUserError(ValueError):
 def explain(user: str, day: date, connection: duckdb.DuckDBPyConnection, settings: Settings) -> str:
     """The day's decision on a user as lines of text: segment, propensity, offers, arm.
 
+    ``user``: an account's id as the source delivers it, or a pseudonym as the export shows it.
     Raises `UnknownUserError` when the user has no snapshot on the day.
     """
-    keys = {"user": user, "day": day}
+    key = pseudonym(user, "account", keys_of(settings)[0])
+    if connection.execute(KNOWN, {"user": user}).fetchone() != (None, None):
+        key = user
+    keys = {"user": key, "day": day}
     snapshot = _rows(connection, SNAPSHOT, keys)
     if not snapshot.height:
-        raise UnknownUserError(_unknown(user, day, connection))
-    lines = [f"User {user}, at the end of {day} (UTC)", ""]
+        raise UnknownUserError(_unknown(user, key, day, connection))
+    lines = [f"User {user} (pseudonym {key}), at the end of {day} (UTC)", ""]
     lines += _behaviour(snapshot.row(0, named=True), _row(connection, PROFILE, keys))
     lines += _segment(_row(connection, SEGMENT, keys))
     lines += _propensity(snapshot, _row(connection, SCORE, keys), settings)
@@ -76,8 +81,8 @@ def _row(
     return next(_rows(connection, sql, parameters).iter_rows(named=True), None)
 
 
-def _unknown(user: str, day: date, connection: duckdb.DuckDBPyConnection) -> str:
-    known = _row(connection, KNOWN, {"user": user})
+def _unknown(user: str, key: str, day: date, connection: duckdb.DuckDBPyConnection) -> str:
+    known = _row(connection, KNOWN, {"user": key})
     if known is None or known["first"] is None:
         return f"user {user!r} is in no day of features.user_features; check the id"
     return (
@@ -151,7 +156,12 @@ def _offers(
     connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Any], settings: Settings
 ) -> Iterator[str]:
     """Every offer of the catalogue with its worth for the user, or the condition that bars it."""
-    from promo_assets.assets.strategy import catalogue_of, catalogue_version, users_sql
+    from promo_assets.assets.strategy import (
+        catalogue_of,
+        catalogue_version,
+        users_parameters,
+        users_sql,
+    )
     from promo_assets.strategy.decisions import candidate_values
     from promo_assets.strategy.rules import REASONS, eligible
 
@@ -160,13 +170,15 @@ def _offers(
         yield _told("Offers", "no price of budget was published for this day")
         return
     if price["catalogue_version"] != catalogue_version(settings):
-        yield _told("Offers", f"{settings.catalogue} changed since; what was considered is not known")
+        yield _told(
+            "Offers", f"{settings.catalogue} changed since; what was considered is not known"
+        )
         return
     catalogue, day = catalogue_of(settings), keys["day"]
-    bounds = {"start": day, "end": day + timedelta(days=1), "segments": list(SEGMENTS)}
+    read = users_parameters(Window(day, day + timedelta(days=1)), SEGMENTS, settings)
     users = connection.execute(
         f"select * from ({users_sql(catalogue)}) where user_id = $user",
-        bounds | {"user": keys["user"]},
+        read | {"user": keys["user"]},
     ).pl()
     if not users.height:
         yield _told("Offers", "none were considered: the user had no segment on this day")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -18,6 +21,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 CLOSED_SOURCES = {"complete_journey": date(2017, 12, 31)}
 """Sources whose last day has passed: later partitions could only stay missing."""
+
+
+PASSWORD = re.compile(r"(?P<before>[\w+.:-]+://[^:@/]*):(?P<password>.*)@(?P<after>[^@]*)", re.S)
+PASSWORD_OPTION = re.compile(r"([?&;])(?:password|passwd|pwd)=(?P<password>[^&;]*)", re.I)
 
 
 class SettingsError(ValueError):
@@ -33,6 +40,12 @@ class Settings(BaseSettings):
 
     home: Path = Field(default=Path(".promo"), description="Where all state lives.")
     source: str = Field(default="complete_journey", description="Where events come from.")
+    source_password: SecretStr | None = Field(
+        default=None, description="Of a database; taken out of the URL in `source` if it is there."
+    )
+    mapping: Path | None = Field(
+        default=None, description="The mapping.yaml of a database; a files source has its own."
+    )
     start: date = Field(default=date(2017, 1, 1), description="The first daily partition.")
     end: date | None = Field(
         default=None, description="The last daily partition; by default the source's, or yesterday."
@@ -59,7 +72,36 @@ class Settings(BaseSettings):
         default=None, description="Keys pseudonyms: the current key, then retired ones, commas."
     )
 
-    @field_validator("home", "offers")
+    identity_link_days: int = Field(default=180, ge=1, description="A log-in links so long.")
+    identity_people_per_device: int = Field(
+        default=1, ge=1, description="More people than that on a device quarantine it."
+    )
+    identity_max_identifiers: int = Field(
+        default=20, ge=2, description="More accounts and devices than that are no person."
+    )
+    identity_hindsight_days: int = Field(
+        default=0, ge=0, description="Days ahead whose log-ins attribute a day's events."
+    )
+    late_days: int | None = Field(
+        default=None, ge=0, description="Days back that are watched for late data; all if unset."
+    )
+    consent_purposes: str = Field(
+        default="marketing", description="What a user must allow to get an offer; commas between."
+    )
+    consent_unknown: Literal["deny", "allow"] = Field(
+        default="deny", description="Whether silence allows or refuses."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _password_apart(cls, told: Any) -> Any:
+        """No password stays in ``source``, which messages and logs may show."""
+        if not isinstance(told, dict) or not isinstance(told.get("source"), str):
+            return told
+        source, password = split_password(told["source"])
+        return told | {"source": source} | ({"source_password": password} if password else {})
+
+    @field_validator("home", "offers", "mapping")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().resolve() if value else None
@@ -122,6 +164,22 @@ class Settings(BaseSettings):
     @property
     def data_docs(self) -> Path:
         return self.home / "gx"
+
+
+def split_password(source: str) -> tuple[str, str | None]:
+    """A source without the password of its URL, and that password.
+
+    The user ends at the first colon and the password at the last @, so that a password with
+    reserved characters that are not percent-encoded leaves nothing behind either.
+    """
+    asked = PASSWORD_OPTION.search(source)
+    if asked:
+        source = PASSWORD_OPTION.sub(r"\1", source)
+    found = PASSWORD.fullmatch(source)
+    if found:
+        source = f"{found['before']}@{found['after']}"
+    password = found["password"] if found else asked["password"] if asked else None
+    return source, unquote(password) if password else None
 
 
 @lru_cache(maxsize=1)

@@ -16,9 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 from promo_assets.partitions import SEGMENTS, Window
+from promo_assets.pseudonyms import keys_of
 from promo_assets.runs import Phase, PhaseResult, open_instance, plan, prepare_home, run_days
 from promo_assets.settings import Settings
 from promo_assets.sources import open_source
+from promo_assets.sources.database import Database
 from promo_assets.strategy.catalogue import load_catalogue
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import ALWAYS, prepare
@@ -71,7 +73,10 @@ def _check(settings: Settings, groups: Sequence[str]) -> None:
     with Warehouse.of(settings).get_connection():
         pass
     if "events" in chosen:
-        open_source(settings)
+        keys_of(settings)
+        source = open_source(settings)
+        if isinstance(source, Database):
+            source.check()
     if chosen & {"events", "strategy"}:
         load_catalogue(settings.catalogue, SEGMENTS)
 

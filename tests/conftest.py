@@ -132,6 +132,7 @@ class Shop:
             budget=20,
             threads=1,
             pseudonym_key=KEY,
+            consent_unknown="allow",
         )
 
     @cached_property
@@ -142,7 +143,7 @@ class Shop:
     def environment(self) -> dict[str, str]:
         """The variables under which ``promo`` runs this installation."""
         told = self.settings.model_dump(mode="json", exclude_none=True)
-        wanted = ("home", "source", "start", "offers", "budget", "threads")
+        wanted = ("home", "source", "start", "offers", "budget", "threads", "consent_unknown")
         variables = {f"PROMO_{name.upper()}": str(told[name]) for name in wanted}
         return os.environ | variables | {"PROMO_PSEUDONYM_KEY": KEY}
 
@@ -228,6 +229,19 @@ class Shop:
             if isinstance(data, dg.AssetCheckEvaluation):
                 newest.setdefault(record.partition, data)
         return newest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Skipped tests are easily overlooked: those of databases are told with the remedy."""
+    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for package in ("mariadb-server", "postgresql"):
+        skipped = sum(f"apt-get install {package}" in reason for reason in reasons)
+        if skipped:
+            terminalreporter.write_line(
+                f"NOT TESTED: {skipped} tests need a database server: apt-get install {package}",
+                red=True,
+                bold=True,
+            )
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,11 +14,13 @@ import polars as pl
 import pytest
 
 from promo_assets.cli import main
+from promo_assets.pseudonyms import pseudonym
 from promo_assets.settings import load_settings
 
 if TYPE_CHECKING:
     from tests.conftest import Shop
 
+KEY = "a key for tests only"
 DAYS = ["--from", "2024-01-03", "--to", "2024-01-03"]
 CATALOGUE = "offers:\n  - {id: a, name: A, kind: amount_off, value: 1}\n"
 
@@ -48,8 +52,9 @@ def promo(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PROMO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PROMO_SOURCE", f"files:{tmp_path / 'shop'}")
-    monkeypatch.setenv("PROMO_START", "2024-01-01")
+    monkeypatch.setenv("PROMO_START", "2024-01-03")
     monkeypatch.setenv("PROMO_OFFERS", str(tmp_path / "offers.yaml"))
+    monkeypatch.setenv("PROMO_PSEUDONYM_KEY", KEY)
 
     def run(*arguments: str, **settings: str) -> Told:
         for name, value in settings.items():
@@ -69,7 +74,7 @@ def promo(
 def of_shop(shop: Shop, promo: Promo) -> Promo:
     """``promo`` on the installation of ``shop``."""
     told = shop.environment
-    names = ("home", "source", "start", "offers", "budget", "threads")
+    names = ("home", "source", "start", "offers", "budget", "threads", "consent_unknown")
     settings = {name: told[f"PROMO_{name.upper()}"] for name in names}
     return lambda *arguments: promo(*arguments, **settings)
 
@@ -90,8 +95,8 @@ def assert_refused(told: Told, *words: str, code: int = 2) -> None:
         (["run", "--from", "2024-13-01", "--to", "2024-01-02"], ["'2024-13-01'", "YYYY-MM-DD"]),
         (["run", "--from", "2024-01-01", "--to", "9999-12-31"], ["'9999-12-31'", "YYYY-MM-DD"]),
         (["run", "--from", "2024-01-05", "--to", "2024-01-02"], ["2024-01-05 is after"]),
-        (["run", "--from", "2023-12-30", "--to", "2024-01-02"], ["2024-01-01..", "PROMO_START"]),
-        (["run", "--from", "2024-01-01", "--to", "2999-01-02"], ["not within the partitions"]),
+        (["run", "--from", "2024-01-01", "--to", "2024-01-02"], ["2024-01-03..", "PROMO_START"]),
+        (["run", "--from", "2024-01-03", "--to", "2999-01-02"], ["not within the partitions"]),
         (["run", *DAYS, "--select", "featurs"], ["'featurs'", "did you mean 'features'"]),
         (["run", "--from", "2024-01-01"], ["--to", "promo run --help"]),
         (["rn"], ["'rn'", "promo --help"]),
@@ -198,9 +203,9 @@ def test_a_rejected_row_is_counted_in_the_summary_and_the_sums_of_days_are_true(
     promo: Promo, tmp_path: Path
 ) -> None:
     assert (
-        promo("run", "--from", "2024-01-01", "--to", "2024-01-04", "--select", "events").code == 0
+        promo("run", "--from", "2024-01-03", "--to", "2024-01-06", "--select", "events").code == 0
     )
-    told = promo("summary", "--from", "2024-01-01", "--to", "2024-01-04")
+    told = promo("summary", "--from", "2024-01-03", "--to", "2024-01-06")
     assert told.code == 0
     assert "quantity_unreadable 1" in told.out
     assert max(len(line) for line in told.out.splitlines()) <= 120
@@ -249,7 +254,8 @@ def test_explain_fits_a_screen_and_agrees_with_what_was_published(
     ((arm, offer, reason, segment),) = thirty_days.query(
         "select arm, offer_id, a.reason, s.segment from strategy.assignments as a"
         " join segments.user_segments as s using (user_id, as_of_date)"
-        " where user_id = 'user-04' and as_of_date = date '2024-01-30'"
+        f" where user_id = '{pseudonym('user-04', 'account', KEY)}'"
+        " and as_of_date = date '2024-01-30'"
     )
     told = of_shop(thirty_days, promo)("explain", "user-04", "--date", "2024-01-30")
     assert (told.code, told.err) == (0, "")
@@ -259,6 +265,32 @@ def test_explain_fits_a_screen_and_agrees_with_what_was_published(
     assert (offer or "no offer") in told.out.splitlines()[-1], arm
     for considered in ("five_off", "letter"):
         assert considered in told.out
+    shown = told.out.split("pseudonym ")[1].split(")")[0]  # What an export shows works too.
+    again = of_shop(thirty_days, promo)("explain", shown, "--date", "2024-01-30")
+    assert again.out.splitlines()[1:] == told.out.splitlines()[1:]
+
+
+def test_an_export_is_matched_with_the_shops_own_ids(
+    promo: Promo, open_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = pl.read_parquet(open_shop.settings.exports / "2024-01-30" / "assignments.parquet")[
+        "user_id"
+    ]
+    monkeypatch.setattr("sys.stdin", StringIO("".join(f"user-{n:02}\n" for n in range(40))))
+    told = of_shop(open_shop, promo)("pseudonym")
+    pairs = dict(line.split("\t")[::-1] for line in told.out.splitlines())
+    assert {pairs[user][:5] for user in exported} == {"user-"}
+    one = promo("pseudonym", "user-04").out
+    assert one == f"user-04\t{pseudonym('user-04', 'account', KEY)}\n"
+
+
+def test_own_events_need_a_key_and_the_error_says_how_to_make_one(promo: Promo) -> None:
+    told = promo("run", *DAYS, pseudonym_key="")
+    assert_refused(told, "PROMO_PSEUDONYM_KEY", "characters")
+    del os.environ["PROMO_PSEUDONYM_KEY"]
+    line = promo("run", *DAYS).err.split("example: ")[1].strip()
+    name, key = line.split("=")
+    assert promo("pseudonym", "anna", **{name.removeprefix("PROMO_").lower(): key}).code == 0
 
 
 @pytest.mark.parametrize(
@@ -274,43 +306,28 @@ def test_explain_says_what_is_known_of_an_unknown_user_or_day(
     assert_refused(of_shop(thirty_days, promo)("explain", user, "--date", day), *words)
 
 
-def test_an_erased_user_leaves_every_table_and_export_and_does_not_come_back(
+def test_erase_tells_what_it_did_where_the_receipt_is_and_what_others_must_do(
     promo: Promo, open_shop: Shop
 ) -> None:
     on_shop = of_shop(open_shop, promo)
-    on_shop("export", "--date", "2024-01-30")
-    kept = open_shop.query("select * from core.events where user_id = 'user-05' order by all")
+    name = pseudonym("user-04", "account", KEY)
     told = on_shop("erase", "user-04")
     assert (told.code, told.err) == (0, "")
-    assert "core.events" in told.out
-    assert "exports/2024-01-30" in told.out
-    assert mentions(open_shop, "user-04") == {}
+    for words in ("core.events", "exports (30 files)", "in none of them", "source must forget"):
+        assert words in told.out
+    receipt = Path(told.out.splitlines()[-1].removeprefix("receipt "))
+    assert receipt.is_file()
+    assert name not in receipt.read_text() + told.out
     exported = open_shop.settings.exports / "2024-01-30"
-    assert "user-04" not in (exported / "assignments.csv").read_text(encoding="utf-8-sig")
-    assert "user-04" not in set(pl.read_parquet(exported / "assignments.parquet")["user_id"])
-    assert (
-        open_shop.query("select * from core.events where user_id = 'user-05' order by all") == kept
-    )
-    day = ["run", "--from", "2024-01-20", "--to", "2024-01-20", "--select", "events"]
-    assert on_shop(*day).code == 0
-    assert mentions(open_shop, "user-04") == {}
-    assert_refused(on_shop("erase", "user-04"), "'user-04' has no rows")
+    assert name not in (exported / "assignments.csv").read_text(encoding="utf-8-sig")
+    assert name not in set(pl.read_parquet(exported / "assignments.parquet")["user_id"])
+    (open_shop.settings.home / "notes.bin").write_bytes(name.encode())
+    again = on_shop("erase", "user-04")
+    assert (again.code, again.err) == (1, "")
+    assert "STILL NAMED in notes.bin" in again.out
+    assert_refused(on_shop("erase", "user-4"), "'user-4' has no rows", "check the id")
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
     with duckdb.connect(str(folder / "home" / "warehouse.duckdb")) as connection:
         return connection.execute(sql).fetchall()
-
-
-def mentions(shop: Shop, user: str) -> dict[str, int]:
-    """Rows that name the user, by table: the independent count."""
-    found = {}
-    tables = shop.query(
-        "select schema_name || '.' || table_name from duckdb_columns()"
-        " where column_name = 'user_id' and schema_name <> 'system'"
-    )
-    for (table,) in tables:
-        ((count,),) = shop.query(f"select count(*) from {table} where user_id = '{user}'")
-        if count:
-            found[table] = count
-    return found

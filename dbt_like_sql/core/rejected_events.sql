@@ -84,6 +84,7 @@ select
     offer_id,
     campaign_id,
     assignment_probability,
+    extra,
     source,
     source_file,
     source_row,

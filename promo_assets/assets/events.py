@@ -7,9 +7,11 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from promo_assets import identity
 from promo_assets.assets.table import Produce, Production, ProductionError, Table
 from promo_assets.contract.events import EVENT_COLUMNS, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
+from promo_assets.deliveries import record
 from promo_assets.pseudonyms import Kind, key_parameters, keys_of, pseudonym_sql
 from promo_assets.settings import Settings, SettingsError
 from promo_assets.sources import Source, SourceError, open_source
@@ -26,20 +28,21 @@ _HASH = ", ".join(
 )
 ENTRY = f"""
 with delivered as materialized ({{select}}),
+known as (select * from delivered where {{kept}}),
 accounts as materialized (
     select user_id, {pseudonym_sql("user_id", "account")} as pseudonym
-    from (select distinct user_id from delivered where user_id is not null)
+    from (select distinct user_id from known where user_id is not null)
 ),
 devices as materialized (
     select device_id, {pseudonym_sql("device_id", "device")} as pseudonym
-    from (select distinct device_id from delivered where device_id is not null)
+    from (select distinct device_id from known where device_id is not null)
 ),
 entered as (
     select
-        delivered.* replace (accounts.pseudonym as user_id, devices.pseudonym as device_id),
-    from delivered
-    left join accounts on accounts.user_id = delivered.user_id
-    left join devices on devices.device_id = delivered.device_id
+        known.* replace (accounts.pseudonym as user_id, devices.pseudonym as device_id),
+    from known
+    left join accounts on accounts.user_id = known.user_id
+    left join devices on devices.device_id = known.device_id
 )
 select *, coalesce(event_id, md5(concat_ws(chr(31), {_HASH}))) as event_key
 from entered
@@ -47,8 +50,27 @@ from entered
 """Pseudonyms on entry, and the key that finds repeated rows: of what is stored, not of what was
 delivered, since a hash of an id would give it away. Each id is hashed once, not once a row."""
 
+CONSENTS = """
+select distinct
+    coalesce(user_id, device_id) as identifier,
+    if(user_id is null, 'device', 'account') as kind,
+    purpose,
+    granted,
+    coalesce(since, timestamp '0001-01-01') as since
+from ({select})
+where granted is not null and (user_id is not null or device_id is not null)
+"""
+
 NOT_ERASED = "({column} is null or sha256({column}) not in (select key from audit.erased))"
 """Leaves out people whom `promo erase` deleted: a source delivers them again."""
+
+NOT_ERASED_BEFORE = """
+({column} is null or {column} not in (
+    select {column} from (select distinct {column} from delivered where {column} is not null)
+    where sha256({pseudonym}) in (select key from audit.erased)
+))
+"""
+"""Leaves out those who were erased under a retired key, by the ids that were delivered."""
 
 
 def raw_events(production: Production) -> Query:
@@ -57,13 +79,17 @@ def raw_events(production: Production) -> Query:
     source = _source(production)
     try:
         query = source.events(production.window, production.connection)
+        fingerprints = source.fingerprints(production.window, production.connection)
     except SourceError as error:
         raise ProductionError(str(error)) from error
+    record(production.connection, production.window, fingerprints, production.run_id)
     production.note({"source": f"{source.name} {source.version}"})
-    kept = " and ".join(NOT_ERASED.format(column=name) for name in ("user_id", "device_id"))
+    kinds: dict[str, Kind] = {"user_id": "account", "device_id": "device"}
+    before, retired = _erased_before(production, kinds)
+    kept = _whose({name: NOT_ERASED.format(column=name) for name in kinds})
     return Query(
-        f"select * from ({ENTRY.format(select=query.sql)}) where {kept}",
-        {**query.parameters, **_key(production)},
+        f"select * from ({ENTRY.format(select=query.sql, kept=before)}) where {kept}",
+        {**query.parameters, **_key(production), **retired},
     )
 
 
@@ -85,9 +111,38 @@ def device_links(production: Production) -> Query:
 
 
 def consents(production: Production) -> Query:
-    """What people allowed and refused, under pseudonyms."""
-    return _pseudonymous(
+    """What people allowed and refused, under pseudonyms: one row a statement."""
+    query = _pseudonymous(
         production, _source(production).consents(production.connection), "device_id"
+    )
+    return Query(CONSENTS.format(select=query.sql), query.parameters)
+
+
+def identities(production: Production) -> pl.DataFrame:
+    """Whose attribution changes on the days of the window."""
+    assert production.window is not None
+    rules, window = identity_rules(production.settings), production.window
+    logins = production.connection.execute(
+        "select event_date, device_id, user_id from core.logins"
+        " where event_date >= $start and event_date < $end",
+        {
+            "start": window.start - timedelta(days=rules.link_days),
+            "end": window.end + timedelta(days=rules.hindsight_days),
+        },
+    ).pl()
+    statements = production.connection.execute(
+        "select device_id, user_id, linked_at from core.device_links"
+    ).pl()
+    return identity.changes(logins, statements, window.days, rules, first=production.settings.start)
+
+
+def identity_rules(settings: Settings) -> identity.Rules:
+    """The settings of `promo_assets.identity`."""
+    return identity.Rules(
+        link_days=settings.identity_link_days,
+        people_per_device=settings.identity_people_per_device,
+        identifiers=settings.identity_max_identifiers,
+        hindsight_days=settings.identity_hindsight_days,
     )
 
 
@@ -99,19 +154,55 @@ def _source(production: Production) -> Source:
 
 
 def _key(production: Production) -> dict[str, bytes]:
+    return key_parameters(_keys(production)[0])
+
+
+def _keys(production: Production) -> tuple[str, ...]:
     try:
-        return key_parameters(keys_of(production.settings)[0])
+        return keys_of(production.settings)
     except SettingsError as error:
         raise ProductionError(str(error)) from error
+
+
+def _erased_before(
+    production: Production, kinds: Mapping[str, Kind]
+) -> tuple[str, dict[str, bytes]]:
+    """The condition on ``delivered`` that holds for people who were not erased under a retired
+    key, with its parameters; "true" where there is no such key, or nobody was erased."""
+    retired = dict(enumerate(_keys(production)[1:], 1))
+    if not retired or not production.connection.execute("from audit.erased limit 1").fetchall():
+        return "true", {}
+    conditions = {
+        name: " and ".join(
+            NOT_ERASED_BEFORE.format(column=name, pseudonym=pseudonym_sql(name, kind, number))
+            for number in retired
+        )
+        for name, kind in kinds.items()
+    }
+    parameters: dict[str, bytes] = {}
+    for number, key in retired.items():
+        parameters |= key_parameters(key, number)
+    return _whose(conditions), parameters
+
+
+def _whose(conditions: Mapping[str, str]) -> str:
+    """The condition on a row by those on its ids: a row of an account is that account's, and
+    only a row without one is its device's."""
+    if "device_id" not in conditions:
+        return conditions["user_id"]
+    of_device = f"(user_id is not null or ({conditions['device_id']}))"
+    return f"({conditions['user_id']}) and {of_device}"
 
 
 def _pseudonymous(production: Production, query: Query, *device: str) -> Query:
     kinds: dict[str, Kind] = {"user_id": "account", **dict.fromkeys(device, "device")}
     entered = ", ".join(f"{pseudonym_sql(name, kind)} as {name}" for name, kind in kinds.items())
-    kept = " and ".join(NOT_ERASED.format(column=name) for name in kinds)
+    kept = _whose({name: NOT_ERASED.format(column=name) for name in kinds})
+    before, retired = _erased_before(production, kinds)
     return Query(
-        f"select * from (select * replace ({entered}) from ({query.sql})) where {kept}",
-        {**query.parameters, **_key(production)},
+        f"with delivered as materialized ({query.sql}) select * from "
+        f"(select * replace ({entered}) from delivered where {before}) where {kept}",
+        {**query.parameters, **_key(production), **retired},
     )
 
 
@@ -154,6 +245,8 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
         "core.items": items,
         "core.users": users,
         "core.offers": offers,
+        "core.device_links": device_links,
+        "core.consents": consents,
     }
     version = "1"
     return [
@@ -163,6 +256,15 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
             raw_events,
             f"{version}+{settings.source.partition(':')[0]}",
             kinds=frozenset({"duckdb", "table", "bronze"}),
+        ),
+        Table(
+            contracts["core.identities"],
+            "events",
+            identities,
+            version,
+            # Its own day before: a day that is held back would lose its changes for later ones.
+            inputs={"core.logins": settings.identity_link_days, "core.identities": 1},
+            whole=("core.device_links",),
         ),
         *(
             Table(contracts[name], "events", produce, version, grid="whole")

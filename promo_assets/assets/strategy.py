@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,11 +19,17 @@ from promo_assets.settings import Settings
 from promo_assets.strategy import decisions, effects
 from promo_assets.strategy.allocation import Price
 from promo_assets.strategy.catalogue import Catalogue, CatalogueError, load_catalogue
+from promo_assets.strategy.consent import barred_sql, consent_parameters
 from promo_assets.strategy.export import write_export
 from promo_assets.strategy.rules import eligible
 
 EVIDENCE_DAYS = 364
 """Days back to which trials count: evidence ages, and a day must not cost more every year."""
+
+SEGMENTED = """
+select as_of_date, user_id from segments.user_segments
+where as_of_date >= $start and as_of_date < $end and list_contains($segments, segment)
+"""
 
 USERS = """
 select
@@ -31,9 +37,12 @@ select
     segments.user_id,
     segments.segment,
     segments.lifecycle,
+    barred.barred,
     cast(segments.expected_spend_28d as double) as expected_spend,
     features.* exclude (as_of_date, user_id)
 from segments.user_segments as segments
+inner join ({barred}) as barred
+    on barred.as_of_date = segments.as_of_date and barred.user_id = segments.user_id
 inner join (
     select as_of_date, user_id, orders_life, {capped}
     from features.user_features where as_of_date >= $start and as_of_date < $end
@@ -153,8 +162,24 @@ def segment_strategy(production: Production) -> pl.DataFrame:
     return pl.concat(frames)
 
 
+ALLOWED = """
+select assigned.* from strategy.assignments as assigned
+inner join ({barred}) as barred on barred.user_id = assigned.user_id
+where assigned.as_of_date = $day and (assigned.arm = 'none' or barred.barred is null)
+order by all
+"""
+ASSIGNED = """
+select cast($start as date) as as_of_date, user_id from strategy.assignments
+where as_of_date = $day
+"""
+
+
 def export_day(connection: duckdb.DuckDBPyConnection, day: date, settings: Settings) -> list[Path]:
-    """Write a day's assignments and strategies under ``exports/<day>``; none if there are none."""
+    """Write a day's assignments and strategies under ``exports/<day>``; none if there are none.
+
+    What people allow is asked again, as of now: who withdrew since the decision, or turned out to
+    be somebody else's second account, is left out of offer and holdout alike.
+    """
     found = connection.execute(
         "select count(*) from audit.publications"
         " where table_name = 'strategy.assignments' and day = ? and row_count > 0",
@@ -162,13 +187,15 @@ def export_day(connection: duckdb.DuckDBPyConnection, day: date, settings: Setti
     ).fetchone()
     if found == (0,):
         return []
-    frames = [
-        connection.execute(
-            f"select * from strategy.{table} where as_of_date = ? order by all", [day]
-        ).pl()
-        for table in ("assignments", "segment_strategy")
-    ]
-    return list(write_export(frames[0], frames[1], settings.exports, day))
+    now = max(day, datetime.now(UTC).date())
+    assigned = connection.execute(
+        ALLOWED.format(barred=barred_sql(ASSIGNED)),
+        _bounds(Window(now, now + timedelta(days=1))) | consent_parameters(settings) | {"day": day},
+    ).pl()
+    strategy = connection.execute(
+        "select * from strategy.segment_strategy where as_of_date = ? order by all", [day]
+    ).pl()
+    return list(write_export(assigned, strategy, settings.exports, day))
 
 
 def catalogue_of(settings: Settings) -> Catalogue:
@@ -187,7 +214,16 @@ def users_sql(catalogue: Catalogue) -> str:
         if offer.frequency_cap is not None
     }
     # The names are of the catalogue's whole numbers, checked by it; they carry no text.
-    return USERS.format(capped=", ".join(sorted(caps)) or "first_event_date")
+    return USERS.format(
+        barred=barred_sql(SEGMENTED), capped=", ".join(sorted(caps)) or "first_event_date"
+    )
+
+
+def users_parameters(
+    window: Window, segments: Sequence[str], settings: Settings
+) -> dict[str, object]:
+    """What `users_sql` reads."""
+    return _bounds(window) | {"segments": list(segments)} | consent_parameters(settings)
 
 
 def catalogue_version(settings: Settings) -> str:
@@ -220,7 +256,12 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
             kinds=KINDS,
         )
 
-    users = {"segments.user_segments": 0, "features.user_features": 0, "strategy.offer_effects": 0}
+    users = {
+        "segments.user_segments": 0,
+        "features.user_features": 0,
+        "core.identities": 0,
+        "strategy.offer_effects": 0,
+    }
     return [
         daily("strategy.campaign_effects", campaign_effects, {"strategy.offer_trials": 0}),
         daily(
@@ -229,7 +270,7 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
             {"strategy.campaign_effects": EVIDENCE_DAYS},
             "core.offers",
         ),
-        daily("strategy.budget_prices", budget_prices, users, "core.offers"),
+        daily("strategy.budget_prices", budget_prices, users, "core.offers", "core.consents"),
         by_segment("strategy.assignments", assignments, {**users, "strategy.budget_prices": 0}),
         by_segment(
             "strategy.segment_strategy",
@@ -251,7 +292,7 @@ def _days(
     users = _by_day(
         production.connection.execute(
             users_sql(catalogue_of(production.settings)),
-            _bounds(production.window) | {"segments": list(segments)},
+            users_parameters(production.window, segments, production.settings),
         ).pl()
     )
     known = _by_day(_effects(production))

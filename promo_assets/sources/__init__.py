@@ -23,6 +23,13 @@ class SourceError(RuntimeError):
     """A source can't be read; the message says what is missing and how to get it."""
 
 
+class UnreachableError(SourceError, ConnectionError):
+    """A source does not answer; it may in a while."""
+
+
+DATABASES = ("mysql", "mariadb", "postgresql", "postgres")
+"""The schemes of URLs that name a database."""
+
 ITEM_COLUMNS = {
     "item_id": "varchar",
     "category": "varchar",
@@ -104,6 +111,10 @@ def open_source(settings: Settings) -> Source:
         from promo_assets.sources.files import Files
 
         return Files.at(place, settings)
+    if kind in DATABASES and place.startswith("//"):
+        from promo_assets.sources.database import Database
+
+        return Database.at(settings)
     if kind == "simulated" and not place:
         from promo_assets.sources.files import Files
 
@@ -112,9 +123,12 @@ def open_source(settings: Settings) -> Source:
             raise SourceError(f"{folder}: there is no simulated shop; run `promo simulate` first")
         return dataclasses.replace(Files.at(str(folder), settings), name="simulated")
     known = ["complete_journey", "simulated", "files:DIR"]
+    known += [f"{scheme}://…" for scheme in DATABASES]
     near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    # What has an @ may be a URL written wrong, with its password still in it.
+    told = f"{kind}:…" if "@" in place else settings.source
     raise SourceError(
-        f"PROMO_SOURCE={settings.source!r} is not a source: expected complete_journey, simulated "
-        f"or files:DIR.{hint}"
+        f"PROMO_SOURCE={told!r} is not a source: expected complete_journey, simulated, files:DIR, "
+        f"or a database's URL (mysql://…, postgresql://…).{hint}"
     )

@@ -214,6 +214,7 @@ select
     offer_id,
     cast(campaign_id as varchar) as campaign_id,
     cast(null as varchar) as assignment_probability,
+    cast(null as varchar) as extra,
     'complete_journey' as source,
     source_file,
     source_row,

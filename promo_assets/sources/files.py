@@ -1,140 +1,176 @@
 """A folder of event files: ``events/**/*.{parquet,csv,jsonl}`` (also ``.gz``, ``.zst``).
 
-Column names are the contract's; missing columns are null, other columns are ignored. Times
-without an offset are read in ``PROMO_TIMEZONE``. Every value is taken as text: what can't be used
-is rejected later, with its reason. A row without a readable time belongs to the day in its file's
-name (``2026-11-24``), or else to the first partition.
+DuckDB scans the files that hold rows of the wanted days, as the inventory knows them; nothing is
+loaded here. Every value is taken as text: what can't be used is rejected later, with its reason.
+A row without a readable time belongs to the day in its file's name (``2026-11-24``), or else to
+the first partition. ``mapping.yaml`` names the folder's own columns (``mapping.py``).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import duckdb
-import polars as pl
 
-from promo_assets.contract.events import EVENT_COLUMNS
 from promo_assets.partitions import Window
 from promo_assets.settings import Settings
-from promo_assets.sources import (
-    CONSENT_COLUMNS,
-    ITEM_COLUMNS,
-    LINK_COLUMNS,
-    USER_COLUMNS,
-    SourceError,
-    nothing,
-)
+from promo_assets.sources import SourceError, nothing
+from promo_assets.sources.dimensions import Dimensions, TableFile
+from promo_assets.sources.formats import FILE, ROW, Layout
+from promo_assets.sources.inventory import DeliveredFile, Inventory
+from promo_assets.sources.mapping import COLUMNS, RELATION, SourceMapping, load_mapping
 from promo_assets.warehouse.publish import Query
 
-NAME = re.compile(r".+\.(parquet|csv|jsonl)(\.gz|\.zst)?")
-COLUMNS = tuple(column.name for column in EVENT_COLUMNS if column.name != "event_date")
-
-EVENTS = f"""
-with timed as (
-    select
-        *,
-        timezone('UTC', case
-            when regexp_matches(event_time, '\\d(Z|[+-]\\d\\d(:?\\d\\d)?)$')
-                and length(event_time) > 10
-                then try_cast(event_time as timestamptz)
-            else timezone($zone, try_cast(event_time as timestamp))
-        end) as happened_at,
-        try_cast(regexp_extract(source_file, '\\d{{4}}-\\d\\d-\\d\\d') as date) as file_day,
-    from delivered_files
-),
-dated as (
-    select *, greatest(coalesce(cast(happened_at as date), file_day, $first), $first) as event_date
-    from timed
-)
+MAPPED = """
 select
-    {", ".join(name for name in COLUMNS if name != "event_time")},
-    coalesce(strftime(happened_at, '%Y-%m-%d %H:%M:%S.%f'), event_time) as event_time,
-    event_date,
-    'files' as source,
-    source_file,
-    source_row,
-    cast(null as varchar) as note,
-from dated
-where event_date >= $start and event_date < $end
+    * exclude (happened_at, "{file}", "{row}"),
+    greatest(
+        coalesce(cast(happened_at as date), cast($days_{n} as date[])["{file}" + 1], $first),
+        $first
+    ) as event_date,
+    $paths_{n}["{file}" + 1] as source_file,
+    {source_row} as source_row
+from (select {listed}, {relation}."{file}", {relation}."{row}" from ({rows}) as {relation})
 """
+EVENT_TYPES = dict.fromkeys((*COLUMNS, "extra", "source", "source_file", "note"), "varchar") | {
+    "event_date": "date",
+    "source_row": "bigint",
+}
 
 
 @dataclass(frozen=True)
 class Files:
-    """The folder; ``first`` is the first partition, which takes older rows too."""
+    """The folder; ``first`` is the first partition, which takes older rows too. ``store`` is the
+    inventory's file; None keeps it in memory."""
 
     folder: Path
     first: date
     zone: str
+    mapping: SourceMapping
+    store: Path | None
     name: str = "files"
     version: str = "1"
 
     @classmethod
-    def at(cls, place: str, settings: Settings) -> Files:
+    def at(cls, place: str | Path, settings: Settings, name: str = "files") -> Files:
+        """The source in ``place``; raises `SourceError` where nothing is delivered there."""
         folder = Path(place).expanduser().resolve()
-        if not (folder / "events").is_dir():
+        mapping = load_mapping(folder / "mapping.yaml")
+        expected = folder if mapping.events else folder / "events"
+        if not expected.is_dir():
             raise SourceError(
-                f"PROMO_SOURCE=files:{place}: {folder / 'events'} is not a folder; expected event "
+                f"PROMO_SOURCE={settings.source}: {expected} is not a folder; expected event "
                 "files in events/**/*.{parquet,csv,jsonl}"
             )
-        return cls(folder, settings.start, settings.timezone)
+        store = settings.home / "inventory.sqlite"
+        return cls(folder, settings.start, settings.timezone, mapping, store, name)
+
+    @contextmanager
+    def inventory(self, connection: duckdb.DuckDBPyConnection) -> Iterator[Inventory]:
+        """What is delivered now."""
+        inventory = Inventory(self.folder, self.store, self.mapping, self.zone, self.first)
+        try:
+            inventory.refresh(connection)
+            yield inventory
+        finally:
+            inventory.close()
 
     def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
-        frames = [_read(path, self.folder) for path in sorted(self.folder.glob("events/**/*"))]
-        nothing = pl.DataFrame(
-            schema=dict.fromkeys((*COLUMNS, "source_file"), pl.String) | {"source_row": pl.Int64}
+        with self.inventory(connection) as inventory:
+            if broken := inventory.broken(window):
+                raise SourceError(self._unreadable(broken))
+            groups = _by_layout(inventory.files(window))
+            selects = [inventory.select_of(layout) for layout in groups]
+        if not groups:
+            return nothing(EVENT_TYPES)
+        parameters: dict[str, Any] = {
+            "first": self.first,
+            "start": window.start,
+            "end": window.end,
+            "source": self.name,
+        }
+        mapped = []
+        for number, ((layout, group), listed) in enumerate(
+            zip(groups.items(), selects, strict=True)
+        ):
+            mapped.append(self._mapped(layout, listed, number))
+            parameters |= self._delivered(layout, group, number)
+        return Query(
+            f"select *, $source as source, {self.mapping.note_sql()} as note "
+            f"from ({'union all by name'.join(mapped)}) "
+            "where event_date >= $start and event_date < $end",
+            parameters,
         )
-        rows = pl.concat([nothing, *(frame for frame in frames if frame is not None)])
-        connection.register("delivered_files", rows.to_arrow())
-        parameters = {"start": window.start, "end": window.end}
-        return Query(EVENTS, parameters | {"first": self.first, "zone": self.zone})
 
     def items(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return nothing(ITEM_COLUMNS)
+        return self._dimensions(connection).items()
 
     def users(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return nothing(USER_COLUMNS)
+        return self._dimensions(connection).users()
 
     def device_links(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return nothing(LINK_COLUMNS)
+        return self._dimensions(connection).device_links()
 
     def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return nothing(CONSENT_COLUMNS)
+        return self._dimensions(connection).consents()
 
     def fingerprints(
         self, window: Window, connection: duckdb.DuckDBPyConnection
     ) -> Mapping[date, str]:
-        raise NotImplementedError
+        with self.inventory(connection) as inventory:
+            return inventory.fingerprints(window)
+
+    def _dimensions(self, connection: duckdb.DuckDBPyConnection) -> Dimensions:
+        def find(stem: str) -> TableFile | None:
+            return TableFile.find(self.folder, stem, connection)
+
+        return Dimensions(find, self.mapping, self.zone, connection)
+
+    def _mapped(self, layout: Layout, listed: str, number: int) -> str:
+        aside = self.mapping.kept_aside(layout.types())
+        # Parquet numbers the rows of each file, other readers those of all files together.
+        before = "" if layout.format == "parquet" else f' - $before_{number}["{FILE}" + 1]'
+        return MAPPED.format(
+            n=number,
+            file=FILE,
+            row=ROW,
+            relation=RELATION,
+            listed=listed,
+            source_row=f'"{ROW}"{before}',
+            rows=layout.relation(f"$files_{number}", aside),
+        )
+
+    def _delivered(
+        self, layout: Layout, group: Sequence[DeliveredFile], number: int
+    ) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            f"files_{number}": [str(self.folder / file.path) for file in group],
+            f"paths_{number}": [file.path for file in group],
+            f"days_{number}": [file.day for file in group],
+        }
+        if layout.format != "parquet":
+            rows = [0, *(file.rows for file in group)]
+            told[f"before_{number}"] = list(accumulate(rows))[:-1]
+        return told
+
+    def _unreadable(self, broken: Sequence[DeliveredFile]) -> str:
+        more = f" (and {len(broken) - 1} more files)" if len(broken) > 1 else ""
+        file = broken[0]
+        return (
+            f"{self.folder / file.path}: can't be read: {file.problem}{more}. Repair or remove "
+            "the file"
+        )
 
 
-def _read(path: Path, folder: Path) -> pl.DataFrame | None:
-    """The file's contract columns as text, with file and row number; None for other files."""
-    match = NAME.fullmatch(path.name)
-    if match is None or not path.is_file():
-        return None
-    try:
-        if match[1] == "parquet":
-            frame = pl.read_parquet(path)
-        elif match[1] == "csv":
-            frame = pl.read_csv(path, infer_schema=False)
-        else:
-            frame = pl.read_ndjson(path, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise SourceError(
-            f"{path}: can't be read as {match[1]} ({reason}). Repair or remove the file"
-        ) from error
-    return frame.select(
-        *(
-            (
-                pl.col(name).cast(pl.String) if name in frame.columns else pl.lit(None, pl.String)
-            ).alias(name)
-            for name in COLUMNS
-        ),
-        source_file=pl.lit(str(path.relative_to(folder))),
-        source_row=pl.int_range(pl.len(), dtype=pl.Int64),
-    )
+def _by_layout(files: Sequence[DeliveredFile]) -> dict[Layout, list[DeliveredFile]]:
+    groups: dict[Layout, list[DeliveredFile]] = {}
+    for file in files:
+        if file.layout is not None:
+            groups.setdefault(file.layout, []).append(file)
+    return groups

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +16,15 @@ import polars as pl
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
+
+from promo_assets.contract.located_yaml import (
+    Location,
+    line_of,
+    lines_of,
+    nearest,
+    repeated_keys,
+    short,
+)
 
 Kind = Literal[
     "percent_off",
@@ -35,7 +43,6 @@ CAPPED = ("percent_off", "bogo", "free_shipping")
 Money = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=2, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Names = tuple[Text, ...]
-Location = tuple[int | str, ...]
 
 MONEY = pl.Decimal(18, 2)
 
@@ -176,10 +183,10 @@ def load_catalogue(path: Path, segments: Collection[str] | None = None) -> Catal
         raise CatalogueError(f"{path}: not valid YAML: {error}") from error
     if not (isinstance(raw, dict) and isinstance(raw.get("offers"), list) and raw["offers"]):
         raise CatalogueError(
-            f"{path}:1: expected a list of offers under 'offers:', found {_short(raw)}"
+            f"{path}:1: expected a list of offers under 'offers:', found {short(raw)}"
         )
-    lines = dict(_lines(node, ()))
-    problems = list(_repeated_keys(node))
+    lines = dict(lines_of(node, ()))
+    problems = list(repeated_keys(node))
     try:
         catalogue = Catalogue.model_validate(raw)
     except ValidationError as error:
@@ -242,45 +249,10 @@ FRAME_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-def _lines(node: yaml.Node | None, at: Location) -> Iterator[tuple[Location, int]]:
-    """The line of every value, by its path from the root; of a key's value, the key's line."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            place = (*at, key.value)
-            yield from _lines(value, place)
-            yield place, key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield (*at, index), value.start_mark.line + 1
-            yield from _lines(value, (*at, index))
-
-
-def _line(lines: Mapping[Location, int], at: Location) -> int:
-    """The line of the nearest place in the file that holds ``at``."""
-    while at and at not in lines:
-        at = at[:-1]
-    return lines.get(at, 1)
-
-
-def _repeated_keys(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
-    # YAML itself keeps the last of two equal keys and says nothing.
-    if isinstance(node, yaml.MappingNode):
-        first: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in first:
-                yield line, f"{key.value}: repeated, first on line {first[key.value]}; keep one"
-            first.setdefault(str(key.value), line)
-            yield from _repeated_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _repeated_keys(value)
-
-
 def _repeated_ids(catalogue: Catalogue, lines: Mapping[Location, int]) -> Iterator[tuple[int, str]]:
     first: dict[str, int] = {}
     for index, offer in enumerate(catalogue.offers):
-        line = _line(lines, ("offers", index, "id"))
+        line = line_of(lines, ("offers", index, "id"))
         if offer.id in first:
             yield line, f"offer {offer.id!r}: id: repeated, first on line {first[offer.id]}"
         first.setdefault(offer.id, line)
@@ -292,8 +264,8 @@ def _unknown_segments(
     for index, offer in enumerate(catalogue.offers):
         for name in offer.eligible.segments:
             if known is not None and name not in known:
-                line = _line(lines, ("offers", index, "eligible", "segments"))
-                hint = _nearest(name, known)
+                line = line_of(lines, ("offers", index, "eligible", "segments"))
+                hint = nearest(name, known)
                 yield line, f"offer {offer.id!r}: eligible.segments: {name!r} found; {hint}"
 
 
@@ -317,15 +289,15 @@ def _explain(
     if error["type"] == "conflict":
         at, text = (*at, context["field"]), str(context["problem"])
     elif error["type"] == "extra_forbidden":
-        text = f"unknown key; {_nearest(str(at[-1]), _keys(at))}"
+        text = f"unknown key; {nearest(str(at[-1]), _keys(at))}"
     elif error["type"] == "missing":
         text = "missing; it is required"
     elif error["type"] == "literal_error":
-        text = f"{_short(error['input'])} found; {_nearest(str(error['input']), _options(at))}"
+        text = f"{short(error['input'])} found; {nearest(str(error['input']), _options(at))}"
     else:
         expected = PLAIN.get(error["type"], error["msg"].split("should be ")[-1])
-        text = f"{_short(error['input'])} found, expected {expected}"
-    return _line(lines, at), f"{_place(at, raw)}: {text}"
+        text = f"{short(error['input'])} found, expected {expected}"
+    return line_of(lines, at), f"{_place(at, raw)}: {text}"
 
 
 def _place(at: Location, raw: Mapping[str, Any]) -> str:
@@ -349,14 +321,3 @@ def _options(at: Location) -> Collection[str]:
     model: type[BaseModel] = FrequencyCap if at[-1] == "days" else Offer
     annotation = model.model_fields[str(at[-1])].annotation
     return [str(option) for option in getattr(annotation, "__args__", ())]
-
-
-def _nearest(found: str, expected: Collection[str]) -> str:
-    near = get_close_matches(found, expected, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}expected one of {', '.join(expected)}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -23,6 +23,7 @@ from promo_assets.strategy.allocation import (
     solve_price,
 )
 from promo_assets.strategy.catalogue import MONEY, Catalogue
+from promo_assets.strategy.consent import CONSENT, MERGED
 from promo_assets.strategy.holdout import draws, is_held_out
 
 Mask = npt.NDArray[np.bool_]
@@ -33,6 +34,8 @@ what is stored adds up to exactly what was decided."""
 EXPECTED = pl.Decimal(18, DIGITS)
 
 NOT_ELIGIBLE = "not eligible for any offer"
+NO_CONSENT = "has not allowed offers"
+OTHER_ACCOUNT = "another account stands for the same person"
 NOT_WORTH = "not expected to earn back what an offer costs"
 NO_BUDGET = "worth an offer, but the budget goes to better uses"
 BEST = "the best offer at the day's price of budget"
@@ -182,7 +185,7 @@ def assignments(
                 "expected_value": pl.Series(value).round(DIGITS),
                 "expected_cost": pl.Series(cost).round(DIGITS),
                 "assignment_probability": np.where(chosen, probability, 1.0),
-                "reason": _reasons(candidates, choice, held),
+                "reason": _reasons(users, candidates, choice, held),
             }
         )
         .select(pl.col(name).cast(kind) for name, kind in ASSIGNMENT_SCHEMA.items())
@@ -190,13 +193,23 @@ def assignments(
     )
 
 
-def _reasons(candidates: Candidates, choice: Choice, held: Mask) -> npt.NDArray[np.str_]:
+def _reasons(
+    users: pl.DataFrame, candidates: Candidates, choice: Choice, held: Mask
+) -> npt.NDArray[np.str_]:
+    barred = users["barred"].fill_null("").to_numpy()
     eligible = candidates.value > -np.inf
     worth = (candidates.value > candidates.cost).any(axis=1)
     chosen = choice != NONE
     return np.select(
-        [chosen & held, chosen, ~eligible.any(axis=1), ~worth],
-        [WITHHELD, BEST, NOT_ELIGIBLE, NOT_WORTH],
+        [
+            chosen & held,
+            chosen,
+            barred == CONSENT,
+            barred == MERGED,
+            ~eligible.any(axis=1),
+            ~worth,
+        ],
+        [WITHHELD, BEST, NO_CONSENT, OTHER_ACCOUNT, NOT_ELIGIBLE, NOT_WORTH],
         NO_BUDGET,
     )
 

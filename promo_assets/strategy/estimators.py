@@ -140,7 +140,7 @@ def _compare(
     one: tuple[float, float, float], zero: tuple[float, float, float], overlap: float
 ) -> Estimate:
     """Difference and ratio of two arms, each as mean, variance of the mean, size."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     (mean, variance, size), (baseline, baseline_variance, baseline_size) = one, zero
     total = variance + baseline_variance

@@ -15,8 +15,18 @@ import numpy.typing as npt
 import polars as pl
 
 from promo_assets.strategy.catalogue import Catalogue, Offer
+from promo_assets.strategy.consent import BARRED
 
-REASONS = ("eligible", "validity", "segment", "lifecycle", "orders", "frequency_cap")
+REASONS = (
+    "eligible",
+    "consent",
+    "merged",
+    "validity",
+    "segment",
+    "lifecycle",
+    "orders",
+    "frequency_cap",
+)
 
 
 class Eligibility(NamedTuple):
@@ -30,9 +40,10 @@ class Eligibility(NamedTuple):
 def eligible(users: pl.DataFrame, catalogue: Catalogue, as_of: date) -> Eligibility:
     """Check every user against every offer of the catalogue, in its order.
 
-    ``users``: one row a user, with the columns that the catalogue's conditions need: segment,
-    lifecycle, orders_life and offers_sent_{days}d. Decisions of ``as_of`` take effect the day
-    after, so that day must lie within an offer's validity. A missing value fails a condition.
+    ``users``: one row a user, with ``barred`` (null, or why no offer at all) and the columns that
+    the catalogue's conditions need: segment, lifecycle, orders_life and offers_sent_{days}d.
+    Decisions of ``as_of`` take effect the day after, so that day must lie within an offer's
+    validity. A missing value fails a condition.
     Raises ValueError naming the columns that are missing.
     """
     reasons = np.zeros((users.height, len(catalogue.offers)), dtype=np.int8)
@@ -52,6 +63,8 @@ def eligible(users: pl.DataFrame, catalogue: Catalogue, as_of: date) -> Eligibil
 
 def _conditions(offer: Offer, day: date) -> Iterator[tuple[str, pl.Expr]]:
     """The offer's conditions in force, in the order in which they are reported."""
+    for reason in BARRED:
+        yield reason, pl.col("barred").ne_missing(reason)
     starts, ends = offer.valid_from or day, offer.valid_until or day
     if not starts <= day <= ends:
         yield "validity", pl.lit(False)

@@ -82,6 +82,9 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
             table_name varchar, day date, part varchar, expectation varchar, severity varchar,
             passed boolean, row_count bigint, observed varchar, run_id varchar,
             audited_at timestamp);
+        create table if not exists audit.deliveries (
+            day date, fingerprint varchar, run_id varchar, delivered_at timestamp,
+            primary key (day, run_id));
         create table if not exists audit.erased (key varchar primary key, erased_at timestamp);
     """)
 

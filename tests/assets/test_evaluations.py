@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 DAYS = 30
 WEEKS = 4
-WITHOUT_LINEAGE = {"core.calendar", "core.event_types", "core.items", "core.offers", "core.users"}
+WITHOUT_LINEAGE = {
+    "core.calendar",
+    "core.consents",
+    "core.device_links",
+    "core.event_types",
+    "core.items",
+    "core.offers",
+    "core.users",
+}
 """Tables that are made of no other table."""
 
 

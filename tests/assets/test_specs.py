@@ -22,9 +22,13 @@ GRAPH = {
     "events": {
         "raw/events",
         "core/calendar",
+        "core/consents",
+        "core/device_links",
         "core/event_types",
         "core/events",
+        "core/identities",
         "core/items",
+        "core/logins",
         "core/offers",
         "core/rejected_events",
         "core/users",

@@ -73,7 +73,9 @@ def events(tmp_path: Path) -> Path:
 
 
 def source_of(folder: Path, timezone: str = "UTC") -> Source:
-    told = Settings(source=f"files:{folder.parent}", start=FIRST, timezone=timezone)
+    told = Settings(
+        home=folder.parent / "home", source=f"files:{folder.parent}", start=FIRST, timezone=timezone
+    )
     return open_source(told)
 
 

@@ -85,7 +85,11 @@ def candidates(users: pl.DataFrame, mask: np.ndarray | None = None) -> Candidate
 def decide(users: pl.DataFrame, budget: float, mask: np.ndarray | None = None) -> pl.DataFrame:
     found = candidates(users, mask)
     price = budget_price(users, found, budget, EXPERIMENT)
-    return assignments(users, found, CATALOGUE, price, EXPERIMENT)
+    return assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+
+
+def unbarred(users: pl.DataFrame) -> pl.DataFrame:
+    return users.with_columns(barred=pl.lit(None, pl.String))
 
 
 def test_value_is_lift_times_spend_times_margin_and_cost_is_send_plus_redemptions() -> None:
@@ -128,9 +132,9 @@ def test_what_is_stored_fits_the_budget_to_the_last_digit(count: int, seed: int,
 def test_a_segment_rebuilt_alone_in_any_order_gets_the_same_rows() -> None:
     users = shoppers()
     price = budget_price(users, candidates(users), 40.0, EXPERIMENT)
-    everyone = assignments(users, candidates(users), CATALOGUE, price, EXPERIMENT)
+    everyone = assignments(unbarred(users), candidates(users), CATALOGUE, price, EXPERIMENT)
     part = users.filter(segment="new").sample(fraction=1, shuffle=True, seed=1)
-    alone = assignments(part, candidates(part), CATALOGUE, price, EXPERIMENT)
+    alone = assignments(unbarred(part), candidates(part), CATALOGUE, price, EXPERIMENT)
     assert_frame_equal(alone, everyone.filter(segment="new"))
 
 
@@ -149,7 +153,7 @@ def test_the_budget_is_solved_over_users_who_are_not_held_out() -> None:
     price = budget_price(users, found, 40.0, EXPERIMENT)
     ties = EXPERIMENT.ties(users)[sendable]
     assert price == solve_price(found.value[sendable], found.cost[sendable], 40.0, ties)
-    assigned = assignments(users, found, CATALOGUE, price, EXPERIMENT)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
     spent = float(assigned.filter(arm="offer")["expected_cost"].sum())
     assert spent == pytest.approx(price.spent)
     assert 39 < spent <= 40
@@ -214,7 +218,7 @@ def test_the_interval_is_that_of_the_shared_lift() -> None:
     everyone = Experiment("none", 0.0)
     found = candidates(users)
     price = budget_price(users, found, 100.0, everyone)
-    assigned = assignments(users, found, CATALOGUE, price, everyone)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, everyone)
     first, last = segment_strategy(assigned, effects(), CATALOGUE, 0.0).iter_rows(named=True)
     assert first["expected_margin"] == Decimal("12.50")
     assert first["expected_margin_low"] == Decimal("-12.50")
@@ -239,7 +243,7 @@ def test_a_day_without_evidence_offers_nothing() -> None:
     unknown = effects(lift=[0.0] * 4)
     found = candidate_values(users, unknown, CATALOGUE, np.ones((200, 2), bool), 0.25)
     price = budget_price(users, found, 100.0, EXPERIMENT)
-    assigned = assignments(users, found, CATALOGUE, price, EXPERIMENT)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
     assert assigned["arm"].unique().to_list() == ["none"]
     assert (price.price, price.spent, price.value) == (0.0, 0.0, 0.0)
 

@@ -17,6 +17,7 @@ USERS = pl.DataFrame(
         "lifecycle": ["active", "active", "lapsed"],
         "orders_life": [1, 9, 4],
         "offers_sent_28d": [0, 2, 1],
+        "barred": pl.Series([None] * 3, dtype=pl.String),
     }
 )
 
@@ -30,6 +31,12 @@ def verdicts(day: date = date(2017, 5, 1), users: pl.DataFrame = USERS, **terms:
 
 def test_an_offer_without_conditions_is_for_everyone() -> None:
     assert verdicts() == ["eligible"] * 3
+
+
+def test_who_refused_or_has_another_account_is_barred_from_every_offer() -> None:
+    users = USERS.with_columns(barred=pl.Series([None, "consent", "merged"]))
+    told = verdicts(users=users, eligible={"segments": ["new"]})
+    assert told == ["eligible", "consent", "merged"]
 
 
 def test_a_segment_condition_excludes_other_and_unknown_segments() -> None:

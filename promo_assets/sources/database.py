@@ -1,0 +1,443 @@
+"""A MySQL, MariaDB or PostgreSQL database: tables ``events``, ``items``, ``users``,
+``identities``, ``consents``, or as ``PROMO_MAPPING`` names them.
+
+The server gets one select a table that names the columns and, for events, the bounds of the days:
+a filter on the bare time column, which an index on it serves. What the server can't know (a zone's
+clock changes, text that is no time) DuckDB decides afterwards, exactly. Not here: connecting
+(``addresses.py``), and how the servers differ (``dialects.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from functools import cache
+from pathlib import Path
+
+import duckdb
+
+from promo_assets.partitions import Window
+from promo_assets.settings import Settings
+from promo_assets.sources import (
+    SourceError,
+)
+from promo_assets.sources.addresses import Address
+from promo_assets.sources.dialects import ISO_TIME, QUARTER, Column
+from promo_assets.sources.dimensions import Dimensions
+from promo_assets.sources.formats import ROW
+from promo_assets.sources.mapping import (
+    COLUMNS,
+    EPOCHS,
+    LATEST_EPOCH,
+    RELATION,
+    SourceMapping,
+    load_mapping,
+)
+from promo_assets.warehouse.publish import Query
+
+EVENTS = """
+with mapped as (
+    select {mapped}, {place} as place
+    from ({delivered}) as {relation}
+),
+dated as (
+    select *, greatest(coalesce(cast(happened_at as date), $first), $first) as event_date
+    from mapped
+)
+select
+    * exclude (happened_at, place),
+    $source as source,
+    $table as source_file,
+    {source_row} as source_row,
+    cast(null as varchar) as note,
+from dated
+where event_date >= $start and event_date < $end
+"""
+
+LARGEST = 2**63 - 1
+
+FINGERPRINTS = """
+with counted as (
+    select {happened_at} as happened_at, row_count, updated_at from ({delivered}) as {relation}
+),
+dated as (
+    select *, greatest(coalesce(cast(happened_at as date), $first), $first) as day from counted
+)
+select day, cast(sum(row_count) as bigint), {updated_at}
+from dated
+where day >= $start and day < $end
+group by day
+"""
+
+# Clocks changed by less than a day nearly everywhere: offsets a day around a moment are all that
+# the times of its day can have.
+LOCAL_BOUNDS = """
+select
+    min(timezone($zone, timezone('UTC', $start + to_hours(hour))) - to_hours(hour)),
+    max(timezone($zone, timezone('UTC', $end + to_hours(hour))) - to_hours(hour)),
+from (select unnest(range(-26, 27)) as hour)
+"""
+
+
+@dataclass(frozen=True)
+class DeliveredTable:
+    """A table of the database: its name as told, its columns, and their DuckDB types."""
+
+    name: str
+    quoted: str
+    columns: Mapping[str, Column]
+    types: Mapping[str, str]
+
+    @property
+    def key(self) -> str | None:
+        """The column that is its primary key, if that is one whole number."""
+        return next((name for name, column in self.columns.items() if column.is_key), None)
+
+
+@dataclass(frozen=True)
+class DimensionTable:
+    """A table beside the events: ``copy`` is what the server sent of it."""
+
+    place: str
+    table: DeliveredTable
+    copy: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.table.columns)
+
+    def types(self, aside: Collection[str]) -> Mapping[str, str]:
+        return self.table.types
+
+    def rows(self, aside: Collection[str]) -> Query:
+        return Query(f"from {self.copy}", {})
+
+    def row(self, number: int) -> str:
+        if self.table.key:
+            return f"the row with {self.table.key} {number}"
+        return f"row {number} in the order of all columns (counted from 0)"
+
+    def failure(self, reason: str) -> SourceError:
+        return SourceError(f"{self.place}: {reason}")
+
+
+@dataclass(frozen=True)
+class Database:
+    """The database at ``address``; ``first`` is the first partition, which takes older rows and
+    those without a readable time too."""
+
+    address: Address
+    first: date
+    zone: str
+    mapping: SourceMapping
+    version: str = "1"
+
+    @classmethod
+    def at(cls, settings: Settings) -> Database:
+        """The database that the settings name. Nothing is connected yet.
+
+        Raises `SourceError` where the URL or the mapping is wrong.
+        """
+        address = Address.of(settings.source, settings.source_password)
+        return cls(address, settings.start, settings.timezone, _mapping(settings.mapping))
+
+    @property
+    def name(self) -> str:
+        return self.address.dialect.name
+
+    def check(self) -> None:
+        """Raise `SourceError` where the database can't be read as things are now."""
+        with duckdb.connect() as connection:
+            self._event_table(connection)
+
+    def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
+        table = self._event_table(connection)
+        where = self._where(table, window, connection)
+        key = self._usable_key(table, connection)
+        if key:
+            place, source_row = f"{RELATION}.{_name(key)}", "cast(place as bigint)"
+        else:
+            place = f"row({', '.join(f'{RELATION}.{_name(name)}' for name in table.types)})"
+            source_row = "row_number() over (partition by event_date order by place) - 1"
+        sql = EVENTS.format(
+            mapped=self.mapping.select_list(self._contents(table), self.zone),
+            place=place,
+            delivered=self._select(table, where),
+            relation=RELATION,
+            source_row=source_row,
+        )
+        bounds = {"first": self.first, "start": window.start, "end": window.end}
+        return Query(sql, bounds | {"source": self.name, "table": table.name})
+
+    def items(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        return self._dimensions(connection).items()
+
+    def users(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        return self._dimensions(connection).users()
+
+    def device_links(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        return self._dimensions(connection).device_links()
+
+    def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
+        return self._dimensions(connection).consents()
+
+    def fingerprints(
+        self, window: Window, connection: duckdb.DuckDBPyConnection
+    ) -> Mapping[date, str]:
+        """Rows of each day and, where a column tells it, when the newest of them was updated:
+        counted by the server, a quarter of an hour at a time. Without such a column a row that
+        changed in its place is not seen."""
+        table = self._event_table(connection)
+        column = self._time_column(table)
+        where = self._where(table, window, connection)
+        name = _name(column.name)
+        counted = (
+            f"select * replace ({column.read.format(name)} as {name}) "
+            f"from {self._sent(self._counts(table, column, where))}"
+        )
+        types = self._types_of(counted, connection)
+        sql = FINGERPRINTS.format(
+            happened_at=self.mapping.time_sql({column.name: types[column.name]}, self.zone),
+            updated_at=self._updated_text(table),
+            delivered=counted,
+            relation=RELATION,
+        )
+        bounds = {"first": self.first, "start": window.start, "end": window.end}
+        try:
+            rows = connection.execute(sql, bounds).fetchall()
+        except duckdb.Error as error:
+            raise self.address.explained(error) from None
+        return {
+            day: f"{count} rows" + (f", updated {updated}" if updated else "")
+            for day, count, updated in rows
+        }
+
+    def _contents(self, table: DeliveredTable) -> dict[str, str]:
+        """The columns that tell something of an event: not the row's number, which
+        ``source_row`` has, nor when the row was updated, unless the mapping takes them."""
+        apart = {table.key, self._updated_column(table)}
+        apart -= {self.mapping.delivered_as(name, table.types) for name in COLUMNS}
+        return {name: type_ for name, type_ in table.types.items() if name not in apart}
+
+    # What the server is asked.
+
+    def _dimensions(self, connection: duckdb.DuckDBPyConnection) -> Dimensions:
+        named = {
+            "items": self.mapping.items_table,
+            "users": self.mapping.users_table,
+            "identities": self.mapping.identities_table,
+            "consents": self.mapping.consents_table,
+        }
+
+        @cache  # Each is asked for more than once, and is to be one and the same.
+        def find(stem: str) -> DimensionTable | None:
+            name = named[stem] or stem
+            table = self._table(name, connection)
+            if table is None and named[stem]:
+                raise self._no_table(name, f"{stem}_table")
+            return self._copied(stem, table, connection) if table else None
+
+        return Dimensions(find, self.mapping, self.zone, connection)
+
+    def _copied(
+        self, stem: str, table: DeliveredTable, connection: duckdb.DuckDBPyConnection
+    ) -> DimensionTable:
+        """The table in a temporary one of the connection: it is checked before it is used, and
+        the server is to send it once."""
+        copy = f"{self.address.alias}_{stem}"
+        key = table.key
+        number = _name(key) if key else "row_number() over (order by all) - 1"
+        try:
+            connection.execute(
+                f"create or replace temporary table {copy} as "
+                f"select *, {number} as {_name(ROW)} from ({self._select(table)})"
+            )
+        except duckdb.Error as error:
+            raise self.address.explained(error) from None
+        return DimensionTable(f"{self.address}: table {table.name!r}", table, copy)
+
+    def _no_table(self, name: str, key: str) -> SourceError:
+        return SourceError(
+            f"{self.address}: there is no table {name!r}, or {self.address.user!r} may not read "
+            f"it. Create it, grant it, or name another one in PROMO_MAPPING: {key}"
+        )
+
+    def _event_table(self, connection: duckdb.DuckDBPyConnection) -> DeliveredTable:
+        name = self.mapping.events_table or "events"
+        table = self._table(name, connection)
+        if table is None:
+            raise self._no_table(name, "events_table")
+        self._time_column(table)
+        self._updated_column(table)
+        return table
+
+    def _table(self, name: str, connection: duckdb.DuckDBPyConnection) -> DeliveredTable | None:
+        """The table ``name`` (or ``schema.table``), None where there is none."""
+        self.address.attach(connection)
+        dialect = self.address.dialect
+        schema, _, bare = name.rpartition(".")
+        listed = self._sent(dialect.columns_sql(schema or None, bare))
+        quoted = ".".join(dialect.quoted(part) for part in (schema, bare) if part)
+        try:
+            rows = connection.execute(f"from {listed}").fetchall()
+            columns = {row[0]: dialect.column(row) for row in rows}
+            if not columns:
+                return None
+            table = DeliveredTable(name, quoted, columns, {})
+            types = self._types_of(self._select(table), connection)
+        except duckdb.Error as error:
+            raise self.address.explained(error) from None
+        return replace(table, types=types)
+
+    def _time_column(self, table: DeliveredTable) -> Column:
+        """The column of ``event_time``; a database that has none has no events for any day."""
+        name = self.mapping.delivered_as("event_time", table.columns)
+        if name is None:
+            raise SourceError(
+                f"{self.address}: table {table.name!r} has no column 'event_time' (found "
+                f"{', '.join(table.columns)}). Name the one that tells when an event happened in "
+                "PROMO_MAPPING: columns: {event_time: …}"
+            )
+        return table.columns[name]
+
+    def _updated_column(self, table: DeliveredTable) -> str | None:
+        wanted = self.mapping.updated_at or "updated_at"
+        found = {name.casefold(): name for name in table.columns}.get(wanted.casefold())
+        if found is None and self.mapping.updated_at:
+            raise SourceError(
+                f"{self.address}: table {table.name!r} has no column {wanted!r}, which "
+                f"PROMO_MAPPING names under updated_at (found {', '.join(table.columns)})"
+            )
+        return found
+
+    def _usable_key(
+        self, table: DeliveredTable, connection: duckdb.DuckDBPyConnection
+    ) -> str | None:
+        """The primary key, if every value of it can be a row number as it is."""
+        key = table.key
+        if key is None:
+            return None
+        quoted = self.address.dialect.quoted(key)
+        sent = self._sent(
+            f"select min({quoted}) as least, max({quoted}) as most from {table.quoted}"
+        )
+        sql = f"select least >= 0 and most <= {LARGEST} from {sent}"
+        (fits,) = connection.execute(sql).fetchone() or (None,)
+        return key if fits is not False else None
+
+    def _select(self, table: DeliveredTable, where: str = "") -> str:
+        """The table's rows as DuckDB reads them from the server."""
+        dialect = self.address.dialect
+        told = ", ".join(
+            f"{column.told} as {dialect.quoted(name)}" for name, column in table.columns.items()
+        )
+        read = ", ".join(
+            f"{column.read.format(_name(name))} as {_name(name)}"
+            for name, column in table.columns.items()
+        )
+        return f"select {read} from {self._sent(f'select {told} from {table.quoted}{where}')}"
+
+    def _counts(self, table: DeliveredTable, column: Column, where: str) -> str:
+        """Rows, and the newest update, by (floored) time."""
+        dialect = self.address.dialect
+        time_ = dialect.quoted(column.name)
+        clock, step = column.clock, 0
+        if clock == "number":
+            per_second = 1_000_000 // EPOCHS.get(self.mapping.time_format or "", 1_000_000)
+            step = QUARTER * per_second
+        floored = dialect.floor[clock or "text"].format(time_, step)
+        updated = self._updated_column(table)
+        newest = f"max({table.columns[updated].told})" if updated else "null"
+        return (
+            f"select {floored} as {time_}, count(*) as row_count, {newest} as updated_at "
+            f"from {table.quoted}{where} group by 1"
+        )
+
+    def _updated_text(self, table: DeliveredTable) -> str:
+        """The newest update as text that no session's zone changes."""
+        updated = self._updated_column(table)
+        if updated is None:
+            return "cast(null as varchar)"
+        column = table.columns[updated]
+        newest = column.read.format("max(updated_at)")
+        if column.clock == "instant":
+            newest = f"timezone('UTC', {newest})"
+        return f"cast({newest} as varchar)"
+
+    def _where(
+        self, table: DeliveredTable, window: Window, connection: duckdb.DuckDBPyConnection
+    ) -> str:
+        """The bounds of the window's days on the bare time column; '' where they can't be told,
+        so that every row is sent. What it lets through beyond the window DuckDB leaves out."""
+        dialect, column = self.address.dialect, self._time_column(table)
+        name = dialect.quoted(column.name)
+        start, end = (datetime.combine(day, time()) for day in (window.start, window.end))
+        first = window.start <= self.first
+        zone = self.mapping.time_zone or self.zone
+        epoch = EPOCHS.get(self.mapping.time_format or "")
+        no_time = dialect.no_time.format(name)
+        match column.clock:
+            case "instant":
+                low, high = f"'{start}{dialect.utc}'", f"'{end}{dialect.utc}'"
+            case "wall":
+                low, high = (f"'{at}'" for at in _local(start, end, zone, connection))
+            case "day":
+                low, high = (f"'{_next_day(at)}'" for at in _local(start, end, zone, connection))
+            case "number" if epoch:
+                unit = 1_000_000 // epoch
+                low, high = (str(_seconds(at) * unit) for at in (start, end))
+                no_time = f"{name} >= {LATEST_EPOCH // epoch}"
+            case "text" if not self.mapping.time_format and not first:
+                day_before = window.start - timedelta(days=1)
+                near = {"iso": ISO_TIME, "first": day_before, "last": window.end}
+                return f" where {dialect.iso_text.format(time=name, **near)}"
+            case _:
+                return ""
+        if first:
+            return f" where {name} < {high} or {name} is null or {no_time}"
+        return f" where {name} >= {low} and {name} < {high}"
+
+    def _sent(self, statement: str) -> str:
+        """DuckDB's table function that sends the statement as it is."""
+        dialect = self.address.dialect
+        told = statement.replace("'", "''")
+        return f"{dialect.query}('{self.address.alias}', '{told}'{dialect.arguments})"
+
+    def _types_of(self, sql: str, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+        try:
+            return {row[0]: row[1] for row in connection.execute(f"describe {sql}").fetchall()}
+        except duckdb.Error as error:
+            raise self.address.explained(error) from None
+
+
+def _mapping(path: Path | None) -> SourceMapping:
+    if path is not None and not path.is_file():
+        raise SourceError(f"PROMO_MAPPING={path}: there is no such file")
+    return load_mapping(path) if path else SourceMapping()
+
+
+def _local(
+    start: datetime, end: datetime, zone: str, connection: duckdb.DuckDBPyConnection
+) -> tuple[datetime, datetime]:
+    """The least and the largest time that clocks of ``zone`` can show within UTC times, by
+    DuckDB's own rules of the zone, which decide afterwards."""
+    if zone == "UTC":
+        return start, end
+    bounds = {"zone": zone, "start": start, "end": end}
+    found = connection.execute(LOCAL_BOUNDS, bounds).fetchone()
+    assert found is not None
+    return found[0], found[1]
+
+
+def _next_day(at: datetime) -> date:
+    """The first day that begins at or after a time."""
+    return at.date() + timedelta(days=at.time() > time())
+
+
+def _seconds(at: datetime) -> int:
+    return (at - datetime(1970, 1, 1)) // timedelta(seconds=1)
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

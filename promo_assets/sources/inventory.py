@@ -1,0 +1,358 @@
+"""What is delivered in a folder, file by file: a cache, so that a day costs what the day holds.
+
+``PROMO_HOME/inventory.sqlite`` keeps of every file its size and time of change, a fingerprint of
+its content, its layout, and its rows by day. Only new and changed files are read; deleting the
+inventory costs one scan of the folder and nothing else. Several processes may use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+
+from promo_assets.partitions import Window
+from promo_assets.sources.formats import (
+    FILE,
+    NAME,
+    Layout,
+    UnreadableFileError,
+    digest_of,
+    layout_of,
+    reason_of,
+)
+from promo_assets.sources.mapping import RELATION, SourceMapping, globs
+
+SCHEMA = """
+create table if not exists files (
+    folder text, path text, size integer, changed integer, digest text, layout text,
+    problem text, read_as text, row_count integer, primary key (folder, path)
+) without rowid;
+create table if not exists days (
+    folder text, day integer, path text, row_count integer, primary key (folder, day, path)
+) without rowid;
+"""
+PATIENCE = 60
+"""Seconds that a process waits while another one writes what it found."""
+
+EPOCH = date(1970, 1, 1)
+UNDATED = -(10**9)
+"""The day of rows without a readable time in a file without a date in its name: before all."""
+
+DATE_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d\d)(-?)(\d\d)\2(\d\d)(?!\d)")
+ROUND = 2_000
+"""Files that one scan reads: enough to keep it busy, few enough to name a broken one quickly."""
+
+
+@dataclass(frozen=True)
+class DeliveredFile:
+    """A file of the folder: ``path`` relative to it, and how it is read. ``problem`` says why it
+    can't be, in one line; then ``layout`` is None and ``rows`` 0."""
+
+    path: str
+    digest: str
+    layout: Layout | None
+    rows: int
+    problem: str = ""
+
+    @property
+    def day(self) -> date | None:
+        """The day in the file's name, to which its rows without a time belong."""
+        return day_in(self.path)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A file as the folder shows it, before it is read."""
+
+    path: str
+    size: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the inventory has of a file; ``layout`` is empty where it couldn't be read."""
+
+    size: int
+    changed: int
+    digest: str
+    layout: str
+    read_as: str
+
+
+@dataclass
+class _Found:
+    """A file that is being read; ``days`` None = its rows are as they were."""
+
+    seen: _Seen
+    digest: str = ""
+    layout: str = ""
+    problem: str = ""
+    days: dict[int, int] | None = field(default_factory=dict)
+
+    def add(self, day: int | None, count: int) -> None:
+        if day is None:
+            named = day_in(self.seen.path)
+            day = (named - EPOCH).days if named else UNDATED
+        assert self.days is not None
+        self.days[day] = self.days.get(day, 0) + count
+
+
+def day_in(path: str) -> date | None:
+    """The first date in a path, as 2026-11-24 or 20261124."""
+    for year, _, month, day in DATE_IN_NAME.findall(path):
+        try:
+            return date(int(year), int(month), int(day))
+        except ValueError:
+            continue
+    return None
+
+
+class Inventory:
+    """The inventory of one folder; ``store`` None keeps it in memory, for one look."""
+
+    def __init__(
+        self, folder: Path, store: Path | None, mapping: SourceMapping, zone: str, first: date
+    ) -> None:
+        if store:
+            store.parent.mkdir(parents=True, exist_ok=True)
+        self._folder, self._mapping, self._zone, self._first = folder, mapping, zone, first
+        self._db = sqlite3.connect(store or ":memory:", timeout=PATIENCE, isolation_level=None)
+        self._db.executescript(SCHEMA)
+        self._here = str(folder)
+        self._times: dict[str, str] = {}
+        self._layouts: dict[str, Layout] = {}
+        self._selects: dict[Layout, str] = {}
+
+    def close(self) -> None:
+        self._db.close()
+
+    def refresh(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Read the files that are new or changed, and forget those that are gone."""
+        seen = {found.path: found for found in self._look()}
+        known = self._known()
+        changed = [found for found in seen.values() if self._differs(found, known)]
+        with closing(connection.cursor()) as cursor:  # Its errors don't end the caller's work.
+            for begin in range(0, len(changed), ROUND):
+                self._write(self._read(changed[begin : begin + ROUND], known, cursor))
+        if gone := known.keys() - seen.keys():
+            self._forget(gone)
+
+    def files(self, window: Window | None = None) -> list[DeliveredFile]:
+        """The readable files that hold rows of ``window``, or all files, in the order of their
+        paths."""
+        where, bounds = ("", {}) if window is None else self._within(window)
+        held = f"and path in (select path from days where folder = :here {where})"
+        rows = self._db.execute(
+            "select path, digest, layout, row_count, problem from files where folder = :here "
+            f"{held if window else ''} order by path",
+            {"here": self._here, **bounds},
+        )
+        return [
+            DeliveredFile(path, digest, self._layout(layout), count, why)
+            for path, digest, layout, count, why in rows
+        ]
+
+    def broken(self, window: Window) -> list[DeliveredFile]:
+        """The unreadable files that may hold rows of ``window``: by the day in their name, and
+        all that have none."""
+        days = frozenset(window.days)
+        return [
+            found
+            for found in self.files()
+            if found.problem and (found.day is None or max(found.day, self._first) in days)
+        ]
+
+    def days(self) -> dict[date, int]:
+        """Rows by the day to which they belong, of all days that a date can tell."""
+        found: dict[date, int] = defaultdict(int)
+        told = self._db.execute(
+            "select day, sum(row_count) from days where folder = ? group by day", (self._here,)
+        )
+        for day, count in told:
+            if day <= (date.max - EPOCH).days:
+                found[self._day(day)] += count
+        return dict(sorted(found.items()))
+
+    def fingerprints(self, window: Window) -> dict[date, str]:
+        """By day, a hash over the files that hold rows of it: path, content, how it is read, and
+        how many rows."""
+        where, bounds = self._within(window)
+        rows = self._db.execute(
+            f"select day, path, row_count from days where folder = :here {where} order by path",
+            {"here": self._here, **bounds},
+        )
+        told = {found.path: self._told(found) for found in self.files(window)}
+        days: dict[date, hashlib._Hash] = defaultdict(hashlib.sha256)
+        for day, path, count in rows:
+            days[self._day(day)].update(f"{path}\0{told[path]}\0{count}\n".encode())
+        return {day: found.hexdigest()[:16] for day, found in sorted(days.items())}
+
+    def select_of(self, layout: Layout) -> str:
+        """The select list over the layout's relation."""
+        aside = self._mapping.kept_aside(layout.types())
+        return self._mapping.select_list(layout.types(aside), self._zone)
+
+    def _layout(self, text: str) -> Layout | None:
+        # Files share few layouts.
+        if text and text not in self._layouts:
+            self._layouts[text] = Layout.from_json(text)
+        return self._layouts.get(text)
+
+    def _told(self, found: DeliveredFile) -> str:
+        # The mapping counts as far as it changes how this file is read.
+        assert found.layout is not None
+        if found.layout not in self._selects:
+            self._selects[found.layout] = _short_hash(self.select_of(found.layout))
+        return f"{found.digest}/{self._selects[found.layout]}"
+
+    def _look(self) -> Iterator[_Seen]:
+        found = {path for glob in globs(self._mapping) for path in self._folder.glob(glob)}
+        for path in sorted(found):
+            if NAME.fullmatch(path.name) and path.is_file():
+                stat = path.stat()
+                yield _Seen(
+                    path.relative_to(self._folder).as_posix(), stat.st_size, stat.st_mtime_ns
+                )
+
+    def _known(self) -> dict[str, _Known]:
+        rows = self._db.execute(
+            "select path, size, changed, digest, layout, read_as from files where folder = ?",
+            (self._here,),
+        )
+        return {path: _Known(*rest) for path, *rest in rows}
+
+    def _differs(self, seen: _Seen, known: Mapping[str, _Known]) -> bool:
+        before = known.get(seen.path)
+        return (
+            before is None
+            or (before.size, before.changed) != (seen.size, seen.changed)
+            or before.read_as != self._read_as(before.layout)
+        )
+
+    def _read_as(self, layout: str) -> str:
+        """How days are counted, which may change without the file. Files share few layouts."""
+        if layout not in self._times:
+            types = Layout.from_json(layout).types() if layout else {}
+            self._times[layout] = _short_hash(self._mapping.time_sql(types, self._zone))
+        return self._times[layout]
+
+    def _read(
+        self, files: Sequence[_Seen], known: Mapping[str, _Known], cursor: duckdb.DuckDBPyConnection
+    ) -> list[_Found]:
+        """Fingerprint, layout and days of the files; what can't be read says why."""
+        found: list[_Found] = []
+        to_count: dict[str, list[_Found]] = defaultdict(list)
+        for seen in files:
+            before = known.get(seen.path)
+            path = self._folder / seen.path
+            try:
+                digest = digest_of(path)
+                same = before is not None and before.digest == digest and before.layout
+                layout = before.layout if same and before else layout_of(path, cursor).to_json()
+            except UnreadableFileError as error:
+                found.append(_Found(seen, problem=str(error)))
+                continue
+            one = _Found(seen, digest, layout)
+            if same and before and before.read_as == self._read_as(layout):
+                one.days = None  # Only touched: its rows are known.
+                found.append(one)
+            else:
+                to_count[layout].append(one)
+        for layout, group in to_count.items():
+            self._count(Layout.from_json(layout), group, cursor)
+            found += group
+        return found
+
+    def _count(
+        self, layout: Layout, group: Sequence[_Found], cursor: duckdb.DuckDBPyConnection
+    ) -> None:
+        """Count the rows of ``group`` by day in one scan that reads every value."""
+        types = layout.types()
+        values = ", ".join(
+            f'count({RELATION}."{name.replace(chr(34), chr(34) * 2)}")' for name in types
+        )
+        happened = self._mapping.time_sql(types, self._zone)
+        try:
+            rows = cursor.execute(
+                f"select \"{FILE}\", cast({happened} as date) - date '{EPOCH}' as day, count(*), "
+                f"greatest(0, {values or 0}) from ({layout.relation('$files')}) as {RELATION} "
+                "group by all",
+                {"files": [str(self._folder / one.seen.path) for one in group]},
+            ).fetchall()
+        except duckdb.Error as error:
+            if len(group) == 1:
+                group[0].layout, group[0].problem = "", reason_of(error)
+                return
+            half = len(group) // 2
+            self._count(layout, group[:half], cursor)
+            self._count(layout, group[half:], cursor)
+            return
+        for one in group:
+            one.days = {}
+        for place, day, count, _ in rows:
+            group[place].add(day, count)
+
+    def _write(self, found: Sequence[_Found]) -> None:
+        recounted = [one for one in found if one.days is not None]
+        with self._transaction():
+            self._db.executemany(
+                "delete from days where folder = ? and path = ?",
+                [(self._here, one.seen.path) for one in recounted],
+            )
+            self._db.executemany(
+                "insert into days values (?, ?, ?, ?)",
+                [
+                    (self._here, day, one.seen.path, count)
+                    for one in recounted
+                    for day, count in (one.days or {}).items()
+                ],
+            )
+            self._db.executemany(
+                "insert or replace into files values (?, ?, ?, ?, ?, ?, ?, ?, (select"
+                " coalesce(sum(row_count), 0) from days where folder = ?1 and path = ?2))",
+                [self._row(one) for one in found],
+            )
+
+    def _row(self, one: _Found) -> tuple[str | int, ...]:
+        seen = one.seen
+        how = (one.digest, one.layout, one.problem, self._read_as(one.layout))
+        return (self._here, seen.path, seen.size, seen.changed, *how)
+
+    def _forget(self, gone: Iterable[str]) -> None:
+        told = [(self._here, path) for path in gone]
+        with self._transaction():
+            for table in ("files", "days"):
+                self._db.executemany(f"delete from {table} where folder = ? and path = ?", told)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
+    def _within(self, window: Window) -> tuple[str, dict[str, int]]:
+        """The condition on ``days.day`` for rows of ``window``: the first day has older ones."""
+        low = UNDATED if window.start <= self._first else (window.start - EPOCH).days
+        bounds = {"low": low, "high": (max(window.end, self._first) - EPOCH).days}
+        return "and day >= :low and day < :high", bounds
+
+    def _day(self, day: int) -> date:
+        return self._first if day < (self._first - EPOCH).days else EPOCH + timedelta(days=day)
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,414 @@
+"""``mapping.yaml``: how a shop's own columns become the event contract's.
+
+Here: the file's model, its error messages, and the select list that follows from it, the same for
+files and databases. Not here: reading what is delivered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from promo_assets.contract.events import EVENT_COLUMNS
+from promo_assets.contract.located_yaml import (
+    Location,
+    line_of,
+    lines_of,
+    nearest,
+    repeated_keys,
+    short,
+)
+from promo_assets.sources import (
+    CONSENT_COLUMNS,
+    ITEM_COLUMNS,
+    LINK_COLUMNS,
+    USER_COLUMNS,
+    SourceError,
+)
+
+Text = Annotated[str, Field(min_length=1)]
+Unit = Literal["cents", "currency"]
+
+COLUMNS = tuple(column.name for column in EVENT_COLUMNS if column.name != "event_date")
+"""What a source may deliver; ``event_date`` follows from the time."""
+
+IDENTIFIERS = ("user_id", "device_id")
+MONEY = ("unit_price", "discount")
+EPOCHS = {"epoch_seconds": 1_000_000, "epoch_millis": 1_000, "epoch_micros": 1}
+"""Time formats that count from 1970-01-01 UTC, in microseconds a unit."""
+
+LATEST_EPOCH = 253_402_300_800_000_000
+"""Microseconds of the year 10000: what is later was told in another unit."""
+
+RELATION = "delivered"
+"""The alias that the relation behind a select list must have."""
+
+STRPTIME = re.compile(r"%(?:-?[dmyHIMSj]|[aAbBcfgGnpuUVwWxXYzZ%])")
+OFFSET = r"\d(Z|[+-]\d\d(:?\d\d)?)$"
+TIME_TEXT = "%Y-%m-%d %H:%M:%S.%f"
+
+
+class MappingError(SourceError):
+    """The mapping is wrong: for each problem its file, line and key, and what was expected."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Constant(_Strict):
+    """A value that every row has, in place of a delivered column."""
+
+    value: str | None
+
+
+class SourceMapping(_Strict):
+    """What ``mapping.yaml`` says; every key may be left out.
+
+    A column is taken from the first of its names that is delivered, the contract's own name being
+    the last: a history whose early files had another name stays readable.
+    """
+
+    columns: dict[str, Constant | Text | tuple[Text, ...]] = {}
+    values: dict[str, dict[str, str | None]] = {}
+    time_zone: str | None = Field(default=None, description="IANA zone of times without offset.")
+    time_format: str | None = Field(default=None, description="One of EPOCHS, or for strptime.")
+    units: dict[str, Unit] = Field(default={}, description="By column, or `money` for all.")
+    drop: tuple[Text, ...] = Field(default=(), description="Delivered columns never taken.")
+    not_delivered: tuple[str, ...] = Field(
+        default=(), description="Contract columns that the shop no longer delivers."
+    )
+    events: Text | tuple[Text, ...] = Field(default=(), description="Globs of the event files.")
+    item_columns: dict[str, Text] = {}
+    user_columns: dict[str, Text] = {}
+    identity_columns: dict[str, Text] = {}
+    consent_columns: dict[str, Text] = {}
+    events_table: Text | None = Field(default=None, description="Databases: the events' table.")
+    updated_at: Text | None = Field(default=None, description="Databases: when a row changed.")
+    items_table: Text | None = None
+    users_table: Text | None = None
+    identities_table: Text | None = None
+    consents_table: Text | None = None
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        try:
+            ZoneInfo(value or "UTC")
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError("should be an IANA zone such as America/New_York") from error
+        return value
+
+    @field_validator("time_format")
+    @classmethod
+    def _known_format(cls, value: str | None) -> str | None:
+        rest = STRPTIME.sub("", value or "")
+        if value and value not in EPOCHS and ("%" in rest or rest == value):
+            raise ValueError(
+                f"should be one of {', '.join(EPOCHS)}, or a pattern such as %d/%m/%Y %H:%M:%S"
+            )
+        return value
+
+    def dropped(self, name: str) -> bool:
+        """Whether a delivered column must not be taken."""
+        return name.casefold() in {dropped.casefold() for dropped in self.drop}
+
+    def unit_of(self, column: str) -> Unit:
+        """The unit in which a money column is delivered."""
+        return self.units.get(column, self.units.get("money", "currency"))
+
+    def delivered_as(self, column: str, delivered: Iterable[str]) -> str | None:
+        """The delivered column that becomes ``column``; None for constants and where there is
+        none. Names match whatever their case, as in SQL."""
+        told = self.columns.get(column, ())
+        if isinstance(told, Constant):
+            return None
+        names = {name.casefold(): name for name in delivered}
+        wanted = ((told,) if isinstance(told, str) else told) + (column,)
+        found = (names.get(name.casefold()) for name in wanted)
+        return next((name for name in found if name and not self.dropped(name)), None)
+
+    def kept_aside(self, delivered: Iterable[str]) -> tuple[str, ...]:
+        """The delivered columns that go to ``extra``: those not taken and not dropped.
+
+        A column named like an identifier of the contract never goes there: the mapping took
+        another one in its place, and nothing stores identifiers as delivered.
+        """
+        names = tuple(delivered)
+        taken = {self.delivered_as(column, names) for column in COLUMNS}
+        return tuple(
+            name
+            for name in names
+            if name not in taken and not self.dropped(name) and name.casefold() not in IDENTIFIERS
+        )
+
+    def note_sql(self) -> str:
+        """The ``note`` of every row: by it the gates know which columns nobody waits for."""
+        if not self.not_delivered:
+            return "cast(null as varchar)"
+        return f"cast({_literal('not_delivered: ' + ', '.join(self.not_delivered))} as varchar)"
+
+    def select_list(self, delivered: Mapping[str, str], zone: str) -> str:
+        """The contract's event columns as text, as ``raw.events`` wants them, then ``extra`` and
+        ``happened_at``.
+
+        ``delivered`` maps the delivered columns to their DuckDB types; the relation must have the
+        alias `RELATION`. ``zone`` is that of times without offset where the mapping names none.
+        ``event_time`` is UTC with microseconds, or as delivered where it is no time;
+        ``happened_at`` is the same as a timestamp, or null. ``extra`` is a JSON object of the
+        columns `kept_aside` that have a value, or null.
+        """
+        happened = self.time_sql(delivered, zone)
+        told = {column: self._text_sql(column, delivered) for column in COLUMNS}
+        told["event_time"] = (
+            f"coalesce(strftime({happened}, '{TIME_TEXT}'), {told['event_time']})"
+            if happened != "cast(null as timestamp)"
+            else told["event_time"]
+        )
+        told["extra"] = json_sql({name: delivered[name] for name in self.kept_aside(delivered)})
+        told["happened_at"] = happened
+        return ",\n    ".join(f"{sql} as {name}" for name, sql in told.items())
+
+    def time_sql(self, delivered: Mapping[str, str], zone: str) -> str:
+        """When a row happened: a UTC timestamp, null where the delivered value is no time."""
+        told = self.columns.get("event_time")
+        if isinstance(told, Constant):
+            return self._time_of(_literal(told.value), "VARCHAR", zone)
+        name = self.delivered_as("event_time", delivered)
+        if name is None:
+            return "cast(null as timestamp)"
+        return self._time_of(column_sql(name), delivered[name].upper(), zone)
+
+    def _time_of(self, column: str, type_: str, zone: str) -> str:
+        zone = self.time_zone or zone
+        if type_ in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"):
+            return _finite(f"timezone('UTC', {column})")
+        if type_.startswith(("TIMESTAMP", "DATE")):
+            return _finite(_to_utc(f"cast({column} as timestamp)", zone))
+        text = as_text(column, type_)
+        if self.time_format in EPOCHS:
+            micros = f"try_cast({text} as decimal(24, 6)) * {EPOCHS[self.time_format]}"
+            return (
+                f"case when abs({micros}) < {LATEST_EPOCH} "
+                f"then make_timestamp(cast({micros} as bigint)) end"
+            )
+        if self.time_format:
+            parsed = f"try_strptime({text}, {_literal(self.time_format)})"
+            if re.search(r"%[zZ]", self.time_format.replace("%%", "")):
+                return f"timezone('UTC', {parsed})"
+            return _to_utc(parsed, zone)
+        naive = _to_utc(f"try_cast({text} as timestamp)", zone)
+        return _finite(
+            f"case when length({text}) > 10 and regexp_matches({text}, '{OFFSET}') "
+            f"then timezone('UTC', try_cast({text} as timestamptz)) else {naive} end"
+        )
+
+    def moment_sql(self, column: str, type_: str, zone: str) -> str:
+        """`time_sql` of a table beside the events, whose times may be ISO in spite of the
+        ``time_format``."""
+        told = self._time_of(column, type_.upper(), zone)
+        if self.time_format is None or type_.upper().startswith(("TIMESTAMP", "DATE")):
+            return told
+        plain = self.model_copy(update={"time_format": None})
+        return f"coalesce({told}, {plain._time_of(column, type_.upper(), zone)})"
+
+    def _text_sql(self, column: str, delivered: Mapping[str, str]) -> str:
+        told = self.columns.get(column)
+        name = self.delivered_as(column, delivered)
+        if isinstance(told, Constant):
+            text = f"cast({_literal(told.value)} as varchar)"
+        elif name is None:
+            return "cast(null as varchar)"
+        else:
+            text = as_text(column_sql(name), delivered[name].upper())
+        if values := self.values.get(column):
+            cases = " ".join(
+                f"when {_literal(found)} then {_literal(meant)}" for found, meant in values.items()
+            )
+            text = f"case {text} {cases} else {text} end"
+        if column in MONEY and self.unit_of(column) == "cents":
+            text = cents_sql(text)
+        return text
+
+
+def load_mapping(path: Path) -> SourceMapping:
+    """Read and check the mapping; a file that is not there says nothing.
+
+    Raises `MappingError` with one line a problem.
+    """
+    if not path.exists():
+        return SourceMapping()
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MappingError(f"{path}: not valid YAML: {error}") from error
+    if node is None:
+        return SourceMapping()
+    raw = _as_written(node)
+    if not isinstance(raw, dict):
+        raise MappingError(
+            f"{path}:1: expected keys such as 'columns:' and 'values:', found {short(raw)}"
+        )
+    lines = dict(lines_of(node, ()))
+    problems = list(repeated_keys(node))
+    try:
+        mapping = SourceMapping.model_validate(raw)
+    except ValidationError as error:
+        problems += dict.fromkeys(_explain(item, lines) for item in error.errors())
+    else:
+        problems += [(line_of(lines, at), text) for at, text in _contradictions(mapping)]
+    if problems:
+        raise MappingError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(problems)))
+    return mapping
+
+
+def cents_sql(text: str) -> str:
+    """Minor units as an amount, exactly; what is no whole number of them stays no amount."""
+    number = f"try_cast({text} as decimal(18, 4))"
+    return (
+        f"case when {number} is null then {text} "
+        f"when {number} <> trunc({number}) then {text} || ' cents' "
+        f"else cast(cast({number} as decimal(18, 0)) * cast(0.01 as decimal(2, 2)) as varchar) end"
+    )
+
+
+def _as_written(node: yaml.Node) -> Any:
+    """Scalars as the text that was written (``1``, ``yes`` and ``0.10`` stay so), null as None."""
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): _as_written(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_as_written(value) for value in node.value]
+    return None if node.tag == "tag:yaml.org,2002:null" else node.value
+
+
+def _contradictions(mapping: SourceMapping) -> Iterator[tuple[Location, str]]:
+    """What each key alone allows, but not together: where, and what is wrong."""
+    known: dict[str, tuple[Collection[str], str]] = {
+        "columns": (COLUMNS, "is no column of the contract"),
+        "values": (tuple(name for name in COLUMNS if name != "event_time"), "takes no values"),
+        "units": (("money", *MONEY, "list_price", "unit_cost"), "has no unit"),
+        "item_columns": (ITEM_COLUMNS, "is no column of items"),
+        "user_columns": (tuple(USER_COLUMNS)[:-1], "is no column of users"),
+        "identity_columns": (LINK_COLUMNS, "is no column of identities"),
+        "consent_columns": (CONSENT_COLUMNS, "is no column of consents"),
+    }
+    for key, (names, problem) in known.items():
+        for name in getattr(mapping, key):
+            if name not in names and not (key == "user_columns" and name.startswith("consent_")):
+                yield (key, name), f"{key}: {name!r} {problem}; {nearest(name, names)}"
+    for column, told in mapping.columns.items():
+        names = () if isinstance(told, Constant) else (told,) if isinstance(told, str) else told
+        for name in names:
+            if mapping.dropped(name):
+                yield ("columns", column), f"columns: {column}: {name!r} is under drop: too"
+    for name in mapping.not_delivered:
+        if name not in COLUMNS:
+            yield (
+                ("not_delivered",),
+                f"not_delivered: {name!r} is no column; {nearest(name, COLUMNS)}",
+            )
+    for name in mapping.drop:
+        if name.casefold() in ("event_time", "event_type") and name not in mapping.columns:
+            yield ("drop",), f"drop: {name!r} is required; without it no row can be used"
+
+
+PLAIN = {
+    "model_type": "keys and values",
+    "model_attributes_type": "keys and values",
+    "dict_type": "keys and values, one a line",
+    "tuple_type": "a list such as [a, b]",
+    "string_type": "text",
+    "string_too_short": "a name",
+    "literal_error": "cents or currency",
+}
+"""What pydantic expects, in the words of someone who writes YAML."""
+
+
+def _explain(error: ErrorDetails, lines: Mapping[Location, int]) -> tuple[int, str]:
+    """One problem as (line, text): the key, what was found, what was expected."""
+    at: Location = tuple(error["loc"])
+    if at[0] == "columns" and len(at) > 2:  # One of three shapes, each of which failed.
+        at = at[:2]
+        text = "expected a delivered column's name, a list of names, or {value: a constant}"
+    elif at[0] == "events" and len(at) > 1:
+        at = at[:1]
+        text = "expected a glob such as logs/**/*.csv, or a list of them"
+    elif error["type"] == "extra_forbidden":
+        text = f"unknown key; {nearest(str(at[-1]), SourceMapping.model_fields)}"
+    else:
+        expected = PLAIN.get(error["type"], error["msg"].split("should be ")[-1])
+        text = f"{short(error['input'])} found, expected {expected}"
+    return line_of(lines, at), f"{'.'.join(map(str, at))}: {text}"
+
+
+def as_text(column: str, type_: str) -> str:
+    """A delivered value as text; empty text is no value. Whole numbers that came as floating
+    point (ids beside nulls do, in Python) have no decimals."""
+    if type_.startswith("VARCHAR"):
+        return f"nullif({column}, '')"
+    if type_ == "JSON":
+        return f"nullif({column} ->> '$', '')"
+    if type_ in ("DOUBLE", "FLOAT"):
+        return (
+            f"case when {column} = trunc({column}) and abs({column}) < 1e15 "
+            f"then cast(cast({column} as bigint) as varchar) else cast({column} as varchar) end"
+        )
+    if type_.startswith(("STRUCT", "MAP", "UNION")) or type_.endswith("]"):
+        return f"cast(to_json({column}) as varchar)"
+    return f"cast({column} as varchar)"
+
+
+def json_sql(kept: Mapping[str, str]) -> str:
+    """A JSON object of the columns that have a value, as text; null where none has."""
+    if not kept:
+        return "cast(null as varchar)"
+    fields = ", ".join(_field_sql(name, type_.upper()) for name, type_ in kept.items())
+    return f"nullif('{{' || concat_ws(', ', {fields}) || '}}', '{{}}')"
+
+
+def _field_sql(name: str, type_: str) -> str:
+    key = "to_json(" + _literal(name) + ") || ': ' || "
+    if type_ == "JSON":
+        return f"{key}nullif(cast({column_sql(name)} as varchar), 'null')"
+    if type_.startswith("VARCHAR"):
+        return f"{key}to_json(nullif({column_sql(name)}, ''))"
+    column = column_sql(name)
+    if type_ in ("DOUBLE", "FLOAT"):  # JSON knows no infinity.
+        return f"{key}case when isfinite({column}) then {column} else null end"
+    if type_.startswith(("DECIMAL", "HUGEINT", "UHUGEINT", "BIGINT", "UBIGINT", "INTEGER")):
+        return f"{key}{column}"  # Exactly; to_json makes them floating point.
+    return f"{key}to_json({column})"
+
+
+def _to_utc(timestamp: str, zone: str) -> str:
+    """A timestamp without offset, told in ``zone``."""
+    return (
+        timestamp if zone == "UTC" else f"timezone('UTC', timezone({_literal(zone)}, {timestamp}))"
+    )
+
+
+def _finite(timestamp: str) -> str:
+    """DuckDB reads 'infinity' as a time; it lies in no partition."""
+    return f"case when isfinite({timestamp}) then {timestamp} end"
+
+
+def column_sql(name: str) -> str:
+    quoted = name.replace('"', '""')
+    return f'{RELATION}."{quoted}"'
+
+
+def _literal(text: str | None) -> str:
+    return "null" if text is None else "'" + text.replace("'", "''") + "'"
+
+
+def globs(mapping: SourceMapping) -> Sequence[str]:
+    """Where a folder's event files are."""
+    told = (mapping.events,) if isinstance(mapping.events, str) else mapping.events
+    return told or ("events/**/*",)

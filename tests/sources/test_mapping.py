@@ -1,0 +1,251 @@
+"""``mapping.yaml``: what it accepts, what it says about mistakes, and what its select gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promo_assets.sources.mapping import (
+    COLUMNS,
+    MappingError,
+    SourceMapping,
+    cents_sql,
+    load_mapping,
+)
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to_file(text: str) -> Path:
+        path = tmp_path / "mapping.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return to_file
+
+
+def mapped(mapping: SourceMapping, relation: str, zone: str = "UTC") -> list[dict[str, Any]]:
+    """The contract's columns of what ``relation`` (a select) delivers, without those all null."""
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        described = connection.execute(f"describe {relation}").fetchall()
+        delivered = {name: type_ for name, type_, *_ in described}
+        listed = mapping.select_list(delivered, zone)
+        rows = connection.execute(f"select {listed} from ({relation}) as delivered")
+        names = [column[0] for column in rows.description]
+        assert names == [*COLUMNS, "extra", "happened_at"]
+        found = [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
+    return [{name: value for name, value in row.items() if value is not None} for row in found]
+
+
+def test_a_folder_without_a_mapping_delivers_the_contracts_names(tmp_path: Path) -> None:
+    assert load_mapping(tmp_path / "mapping.yaml") == SourceMapping()
+
+
+def test_a_full_mapping_turns_a_shops_own_columns_into_the_contracts(write: Write) -> None:
+    mapping = load_mapping(
+        write("""
+columns:
+  event_time: at
+  event_type: [kind, type]
+  user_id: customer
+  unit_price: price_each
+  channel: {value: app}
+values:
+  event_type: {pv: view, 2: purchase, yes: click}
+  user_id: {"0": null}
+time_zone: Asia/Shanghai
+time_format: "%d/%m/%Y %H:%M"
+units: {money: cents, discount: currency}
+drop: [email]
+""")
+    )
+    (row,) = mapped(
+        mapping,
+        "select '03/01/2024 06:30' as at, '2' as type, 'anna' as customer, 'a@b.c' as email,"
+        " '350' as price_each, '1.50' as discount, 'red' as colour, '' as size",
+    )
+    assert row == {
+        "event_time": "2024-01-02 22:30:00.000000",
+        "event_type": "purchase",
+        "user_id": "anna",
+        "channel": "app",
+        "unit_price": "3.50",
+        "discount": "1.50",
+        "extra": '{"colour": "red"}',
+        "happened_at": datetime(2024, 1, 2, 22, 30),
+    }
+    (guest,) = mapped(mapping, "select '0' as customer, 'yes' as kind, 'x' as at")
+    assert guest == {"event_type": "click", "channel": "app", "event_time": "x"}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("colums: {}\n", 1, "colums: unknown key; did you mean 'columns'?"),
+        (
+            "columns:\n  user: id\n",
+            2,
+            "'user' is no column of the contract; did you mean 'user_id'",
+        ),
+        ("columns:\n  event_date: day\n", 2, "'event_date' is no column of the contract"),
+        ("columns:\n  user_id: {val: 1}\n", 2, "expected a delivered column's name"),
+        ("columns:\n  user_id: a\n  user_id: b\n", 3, "user_id: repeated, first on line 2"),
+        ("values:\n  event_typ: {}\n", 2, "takes no values; did you mean 'event_type'?"),
+        ("values:\n  event_type: pv\n", 2, "'pv' found, expected keys and values"),
+        ("time_zone: Shanghai\n", 1, "'Shanghai' found, expected an IANA zone such as"),
+        ("time_format: epoch\n", 1, "'epoch' found, expected one of epoch_seconds"),
+        ("time_format: '%d/%Q'\n", 1, "expected one of epoch_seconds"),
+        ("units: {unit_price: kopeks}\n", 1, "'kopeks' found, expected cents or currency"),
+        ("units: {price: cents}\n", 1, "'price' has no unit; did you mean 'unit_price'?"),
+        ("drop: email\n", 1, "'email' found, expected a list such as [a, b]"),
+        ("columns: {user_id: mail}\ndrop: [Mail]\n", 1, "'mail' is under drop: too"),
+        ("user_columns: {user: id}\n", 1, "is no column of users; did you mean 'user_id'?"),
+        ("- columns\n", 1, "expected keys such as 'columns:'"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_and_what_is_expected(
+    write: Write, text: str, line: int, message: str
+) -> None:
+    path = write(text)
+    with pytest.raises(MappingError) as told:
+        load_mapping(path)
+    assert str(told.value).startswith(f"{path}:{line}: ")
+    assert message in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_every_mistake_is_told_and_broken_yaml_too(write: Write) -> None:
+    with pytest.raises(MappingError, match=r"(?s)mapping.yaml:1: .*mapping.yaml:2: "):
+        load_mapping(write("time_zone: Mars\nunits: {unit_price: kopeks}\n"))
+    with pytest.raises(MappingError, match="not valid YAML"):
+        load_mapping(write("columns: [\n"))
+
+
+@pytest.mark.parametrize(
+    ("value", "zone", "expected"),
+    [
+        ("timestamp '2024-07-01 12:00:00'", "Europe/Berlin", datetime(2024, 7, 1, 10)),
+        ("timestamptz '2024-07-01 12:00:00+05'", "Europe/Berlin", datetime(2024, 7, 1, 7)),
+        (
+            "timestamp_ns '2024-07-01 12:00:00.123456789'",
+            "UTC",
+            datetime(2024, 7, 1, 12, 0, 0, 123456),
+        ),
+        ("date '2024-07-01'", "Asia/Shanghai", datetime(2024, 6, 30, 16)),
+        ("'2024-07-01T12:00:00Z'", "Europe/Berlin", datetime(2024, 7, 1, 12)),
+        ("'infinity'", "UTC", None),
+        ("'2024-07-32'", "UTC", None),
+        ("1719835200", "UTC", None),
+        ("null", "UTC", None),
+    ],
+)  # fmt: skip
+def test_a_time_is_read_by_its_type_its_offset_or_the_zone(
+    value: str, zone: str, expected: datetime | None
+) -> None:
+    (row,) = mapped(SourceMapping(), f"select {value} as event_time, 'view' as event_type", zone)
+    assert row.get("happened_at") == expected
+    if expected:
+        assert row["event_time"] == expected.strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+@pytest.mark.parametrize(
+    ("format_", "value", "expected"),
+    [
+        ("epoch_seconds", "1719835200", datetime(2024, 7, 1, 12)),
+        ("epoch_seconds", "'1719835200.25'", datetime(2024, 7, 1, 12, 0, 0, 250_000)),
+        ("epoch_seconds", "1719835200.5::double", datetime(2024, 7, 1, 12, 0, 0, 500_000)),
+        ("epoch_millis", "1719835200001", datetime(2024, 7, 1, 12, 0, 0, 1000)),
+        ("epoch_micros", "'1719835200000001'", datetime(2024, 7, 1, 12, 0, 0, 1)),
+        ("epoch_seconds", "1719835200000", None),
+        ("epoch_seconds", "'soon'", None),
+        ("%d.%m.%Y %H:%M", "'01.07.2024 12:00'", datetime(2024, 7, 1, 10)),
+        ("%d.%m.%Y %H:%M %z", "'01.07.2024 12:00 +0530'", datetime(2024, 7, 1, 6, 30)),
+        ("%d.%m.%Y", "'2024-07-01'", None),
+    ],
+)
+def test_a_time_format_says_how_times_are_told(
+    format_: str, value: str, expected: datetime | None
+) -> None:
+    mapping = SourceMapping(time_format=format_, time_zone="Europe/Berlin")
+    (row,) = mapped(mapping, f"select {value} as event_time")
+    assert row.get("happened_at") == expected
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)))
+def test_every_epoch_gives_its_moment(at: datetime) -> None:
+    micros = (at.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(
+        microseconds=1
+    )
+    mapping = SourceMapping(time_format="epoch_micros")
+    (row,) = mapped(mapping, f"select {micros} as event_time")
+    assert row["happened_at"] == at
+
+
+@given(st.integers(0, 10**13))
+def test_cents_become_amounts_to_the_cent(cents: int) -> None:
+    (found,) = duckdb.sql(f"select {cents_sql(repr(str(cents)))}").fetchone()
+    assert Decimal(found) * 100 == cents
+    assert found == f"{cents // 100}.{cents % 100:02}"
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [("350.0", "3.50"), ("-5", "-0.05"), ("3.50", "3.50 cents"), ("free", "free")],
+)
+def test_what_is_no_whole_number_of_cents_stays_no_amount(told: str, expected: str) -> None:
+    assert duckdb.sql(f"select {cents_sql(repr(told))}").fetchone() == (expected,)
+
+
+def test_ids_that_came_as_floating_point_are_the_same_as_whole_numbers() -> None:
+    (row,) = mapped(SourceMapping(), "select 17.0::double as user_id, 2.5::double as quantity")
+    assert row == {"user_id": "17", "quantity": "2.5"}
+
+
+def test_columns_kept_aside_are_json_with_their_types_and_without_nulls() -> None:
+    relation = (
+        'select 1 as "a b", 2.50::decimal(9, 2) as price, \'x"y\' as quote, null as nothing,'
+        " {k: [1, 2]} as nested, '{\"z\": null}'::json as told, 'null'::json as none,"
+        " 'anna' as USER_ID"
+    )
+    (row,) = mapped(SourceMapping(), relation)
+    assert row["user_id"] == "anna"
+    assert json.loads(row["extra"]) == {
+        "a b": 1,
+        "price": 2.5,
+        "quote": 'x"y',
+        "nested": {"k": [1, 2]},
+        "told": {"z": None},
+    }
+
+
+def test_an_identifier_that_another_column_replaces_is_kept_nowhere() -> None:
+    mapping = SourceMapping(columns={"user_id": "customer"}, drop=("email",))
+    (row,) = mapped(mapping, "select 'c1' as customer, 'anna' as user_id, 'a@b' as Email")
+    assert row == {"user_id": "c1"}
+
+
+def test_a_renamed_column_is_found_under_its_old_name_in_older_files() -> None:
+    mapping = SourceMapping(columns={"unit_price": ("price_each", "price")})
+    for name in ("price_each", "price", "unit_price", "UNIT_PRICE"):
+        assert mapped(mapping, f"select '3.50' as {name}") == [{"unit_price": "3.50"}]
+
+
+def test_names_and_values_with_quotes_are_only_text() -> None:
+    mapping = SourceMapping(
+        columns={"user_id": 'a"b', "channel": {"value": "o'clock"}},
+        values={"user_id": {"x'y": "it's"}},
+    )
+    (row,) = mapped(mapping, """select 'x''y' as "a""b", 'z' as "q'r" """)
+    assert row == {"user_id": "it's", "channel": "o'clock", "extra": '{"q\'r": "z"}'}
