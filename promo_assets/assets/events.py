@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, timedelta
 
 import polars as pl
@@ -14,7 +15,7 @@ from promo_assets.contract.tables import TableContract
 from promo_assets.deliveries import record
 from promo_assets.pseudonyms import Kind, key_parameters, keys_of, pseudonym_sql
 from promo_assets.settings import Settings, SettingsError
-from promo_assets.sources import Source, SourceError, open_source
+from promo_assets.sources import SourceError, UnreachableError, open_source
 from promo_assets.strategy.catalogue import CatalogueError, load_catalogue
 from promo_assets.warehouse.publish import Query
 
@@ -70,12 +71,10 @@ NOT_ERASED_BEFORE = """
 def raw_events(production: Production) -> Query:
     """The delivered rows of the window under pseudonyms, without those of erased people."""
     assert production.window is not None
-    source = _source(production)
-    try:
+    with _explained():
+        source = open_source(production.settings)
         query = source.events(production.window, production.connection)
         fingerprints = source.fingerprints(production.window, production.connection)
-    except SourceError as error:
-        raise ProductionError(str(error)) from error
     record(production.connection, production.window, fingerprints, production.run_id)
     production.note({"source": f"{source.name} {source.version}"})
     kinds: dict[str, Kind] = {"user_id": "account", "device_id": "device"}
@@ -89,25 +88,29 @@ def raw_events(production: Production) -> Query:
 
 def items(production: Production) -> Query:
     """The source's item table."""
-    return _ask(production, lambda source: source.items(production.connection))
+    with _explained():
+        return open_source(production.settings).items(production.connection)
 
 
 def users(production: Production) -> Query:
     """The source's user table, under pseudonyms."""
-    query = _ask(production, lambda source: source.users(production.connection))
+    with _explained():
+        query = open_source(production.settings).users(production.connection)
     return _pseudonymous(production, query)
 
 
 def device_links(production: Production) -> Query:
     """The links of devices to accounts that the source states, under pseudonyms."""
-    query = _ask(production, lambda source: source.device_links(production.connection))
+    with _explained():
+        query = open_source(production.settings).device_links(production.connection)
     return _pseudonymous(production, query, "device_id")
 
 
 def consents(production: Production) -> Query:
     """What people allowed and refused, under pseudonyms: one row a statement."""
-    stated = _ask(production, lambda source: source.consents(production.connection))
-    query = _pseudonymous(production, stated, "device_id")
+    with _explained():
+        query = open_source(production.settings).consents(production.connection)
+    query = _pseudonymous(production, query, "device_id")
     return Query(CONSENTS.format(select=query.sql), query.parameters)
 
 
@@ -139,17 +142,13 @@ def identity_rules(settings: Settings) -> identity.Rules:
     )
 
 
-def _ask(production: Production, question: Callable[[Source], Query]) -> Query:
-    """What the source answers; a file that it can't use is not worth another try."""
+@contextmanager
+def _explained() -> Iterator[None]:
+    """A source's error as one of the table's; where nobody answers, a later try may help."""
     try:
-        return question(_source(production))
-    except SourceError as error:
-        raise ProductionError(str(error)) from error
-
-
-def _source(production: Production) -> Source:
-    try:
-        return open_source(production.settings)
+        yield
+    except UnreachableError:
+        raise
     except SourceError as error:
         raise ProductionError(str(error)) from error
 

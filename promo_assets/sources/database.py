@@ -248,7 +248,8 @@ class Database:
         the server is to send it once."""
         copy = f"{self.address.alias}_{stem}"
         key = table.key
-        number = _name(key) if key else "row_number() over (order by all) - 1"
+        order = ", ".join(_name(name) for name in table.columns)
+        number = _name(key) if key else f"row_number() over (order by {order}) - 1"
         try:
             connection.execute(
                 f"create or replace temporary table {copy} as "
