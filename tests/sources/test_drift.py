@@ -128,6 +128,19 @@ def test_a_renamed_column_is_suggested_and_the_suggestion_repairs_the_day(
     assert take(shop, 0, BEFORE).failed == ()
 
 
+def test_a_column_that_came_before_too_is_not_suggested(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "coloured")
+    shop.deliver(0)
+    for number in range(BEFORE + 1):
+        deliver(shop, number, lambda row: row | {"users": "red"})
+    assert not take(shop, 0, BEFORE - 1).blocked
+    deliver(shop, BEFORE, lambda row: without("user_id")(row) | {"users": "red"})
+    for first in (BEFORE, 0):
+        verdict = take(shop, first, BEFORE)
+        (example,) = told(verdict, "columns_are_delivered").examples
+        assert (example["column_name"], example["for_mapping_yaml"]) == ("user_id", None)
+
+
 def test_a_column_that_is_gone_for_good_is_declared_and_nobody_waits_for_it(shop: Shop) -> None:
     deliver(shop, BEFORE, without("session_id"))
     assert take(shop, BEFORE, BEFORE).blocked
