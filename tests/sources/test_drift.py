@@ -171,6 +171,12 @@ def test_a_retyped_column_holds_the_day_back_with_an_example(
     assert take(shop, BEFORE, BEFORE).failed == ()
 
 
+def test_bad_values_among_good_ones_are_no_change_of_type(shop: Shop) -> None:
+    bad = iter([True, False, False] * 1_000)
+    deliver(shop, BEFORE, changed("unit_price", lambda price: "free" if next(bad) else price))
+    assert take(shop, BEFORE, BEFORE).failed == ()
+
+
 def test_an_added_column_is_kept_and_reported_once(shop: Shop) -> None:
     for number in (BEFORE, BEFORE + 1):
         deliver(shop, number, lambda row: row | {"colour": "red"})
