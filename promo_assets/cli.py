@@ -12,12 +12,15 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from promo_assets.contract.tables import ContractError
 from promo_assets.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from promo_assets.assets.table import Table
     from promo_assets.partitions import Window
 
@@ -56,16 +59,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _expected(error: Exception) -> int | None:
     """The exit code of an error whose message is meant for users; None for a defect."""
+    from promo_assets.erasure import UnknownPersonError
     from promo_assets.explanation import UnknownUserError
+    from promo_assets.mentions import BusyFileError
     from promo_assets.runs import RunError
     from promo_assets.sources import SourceError
     from promo_assets.strategy.catalogue import CatalogueError
     from promo_assets.warehouse.connection import WarehouseError
     from promo_assets.warehouse.models import ModelError
 
-    if isinstance(error, (RunError, SourceError, CatalogueError, ModelError, UnknownUserError)):
+    usage = (RunError, SourceError, CatalogueError, ModelError, UnknownUserError)
+    if isinstance(error, (*usage, UnknownPersonError)):
         return 2
-    return 1 if isinstance(error, WarehouseError) else None
+    return 1 if isinstance(error, (WarehouseError, BusyFileError)) else None
 
 
 def _complain(error: Exception, code: int) -> int:
@@ -105,16 +111,40 @@ def _parser() -> argparse.ArgumentParser:
     summary = command("summary", _summary, "what a range of days holds: rows, gates, strategies")
     summary.add_argument("--from", dest="first", type=_day, required=True, metavar="D")
     summary.add_argument("--to", dest="last", type=_day, required=True, metavar="D")
+    check = command("check", _check, "what a folder of events holds and would be rejected of it")
+    check.add_argument("folder", type=Path, metavar="DIR")
     dev = command("dev", _dev, "the Dagster UI and the MLflow UI on 127.0.0.1")
     dev.add_argument("--port", type=_port, default=3000, help="of Dagster (default 3000)")
     dev.add_argument("--mlflow-port", type=_port, default=5000, help="of MLflow (default 5000)")
+    simulate = command("simulate", _simulate, "a shop with known truth, written as event files")
+    simulate.add_argument("--users", type=_count, metavar="N", help="at the start (default 10000)")
+    simulate.add_argument("--days", type=_count, metavar="D", help="days to play (default 30)")
+    simulate.add_argument("--start", type=_day, metavar="D", help="first day (PROMO_START)")
+    simulate.add_argument("--seed", type=int, metavar="S", help="equal seeds, equal files (1)")
+    simulate.add_argument("--format", choices=("parquet", "csv", "jsonl"))
+    simulate.add_argument(
+        "--assignment", choices=("random", "biased", "none"), help="who gets offers (random)"
+    )
+    simulate.add_argument(
+        "--mess", choices=("none", "some", "wild"), help="what is wrong with the data (none)"
+    )
+    simulate.add_argument("--out", type=Path, metavar="DIR", help="(PROMO_HOME/simulated)")
+    simulate.add_argument(
+        "--step", action="store_true", help="one more day of DIR, under yesterday's assignments"
+    )
     sql = command("sql", _sql, "print the SQL that a day of a table runs")
     sql.add_argument("table", metavar="TABLE")
     sql.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
     explain = command("explain", _explain, "why a user got which offer")
     explain.add_argument("user", metavar="USER")
     explain.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
-    erase = command("erase", _erase, "delete a user from tables and exports, for good")
+    names = command(
+        "pseudonym", _pseudonym, "the pseudonyms of account ids, to match an export with your users"
+    )
+    names.add_argument(
+        "users", nargs="*", metavar="USER", help="none: one a line, on standard input"
+    )
+    erase = command("erase", _erase, "delete a person from everything under PROMO_HOME, for good")
     erase.add_argument("user", metavar="USER")
     export = command("export", _export, "write a day's assignments as Parquet and CSV")
     export.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
@@ -133,6 +163,12 @@ def _day(text: str) -> date:
             f"{text!r} is not a date; expected YYYY-MM-DD such as 2017-03-01"
         )
     return day
+
+
+def _count(text: str) -> int:
+    if text.isascii() and text.isdecimal() and 0 < int(text) < 10**9:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
 
 
 def _port(text: str) -> int:
@@ -220,10 +256,89 @@ def _summary(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.sources.check import look
+    from promo_assets.sources.check_report import report
+    from promo_assets.sources.files import Files
+
+    source = Files.at(options.folder, settings)
+    facts = look(source, settings)
+    print(report(facts, source, settings))
+    return 0 if facts.accepted else 1
+
+
 def _dev(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.servers import serve
 
     return serve(settings, options.port, options.mlflow_port)
+
+
+def _simulate(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.simulation.folder import Options, SimulationError
+    from promo_assets.simulation.terminal import run_simulation
+
+    folder = (options.out or settings.home / "simulated").expanduser().resolve()
+    named = folder != settings.home / "simulated"
+    names = ("users", "start", "seed", "format", "assignment", "mess")
+    told = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    try:
+        if options.step:
+            _step(options, folder, settings, sorted(told), named=named)
+        else:
+            wanted = Options(**{"start": settings.start} | told)
+            run_simulation(wanted, options.days or 30, folder, named=named)
+    except SimulationError as error:
+        raise UsageError(str(error)) from error
+    return 0
+
+
+def _step(
+    options: argparse.Namespace,
+    folder: Path,
+    settings: Settings,
+    told: Sequence[str],
+    *,
+    named: bool,
+) -> None:
+    from promo_assets.pseudonyms import keys_of
+    from promo_assets.simulation.simulate import Simulation
+    from promo_assets.simulation.terminal import run_step
+
+    if options.days or told:
+        raise UsageError(
+            f"--step plays one day of {folder} as it was begun; it takes no "
+            f"--{'days' if options.days else told[0]}"
+        )
+    simulation = Simulation.open(folder)
+    day = simulation.next_date
+    assignments = _assignments(day - timedelta(days=1), settings)
+    campaign = f"{settings.experiment}/{day}"
+    key = keys_of(settings)[0] if assignments is not None else ""
+    run_step(simulation, assignments, key, campaign, named=named)
+
+
+def _assignments(day: date, settings: Settings) -> pl.DataFrame | None:
+    """What the platform decided on ``day`` for the day after; None = it decided nothing."""
+    import polars as pl
+
+    from promo_assets.warehouse.connection import Warehouse
+
+    if not settings.warehouse.exists():
+        return None
+    with Warehouse.of(settings).get_connection() as connection:
+        there = connection.execute(
+            "select 1 from duckdb_tables()"
+            " where schema_name = 'strategy' and table_name = 'assignments'"
+        ).fetchone()
+        if there is None:
+            return None
+        rows = connection.execute(
+            "select user_id, offer_id, arm, assignment_probability from strategy.assignments"
+            " where as_of_date = $day",
+            {"day": day},
+        ).to_arrow_table()
+    found = pl.DataFrame(rows)
+    return found if found.height else None
 
 
 def _sql(options: argparse.Namespace, settings: Settings) -> int:
@@ -249,20 +364,23 @@ def _explain(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _erase(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.erasure import erase
+def _pseudonym(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.pseudonyms import keys_of, pseudonym
-    from promo_assets.warehouse.connection import Warehouse
 
-    with Warehouse.of(_made(settings)).get_connection() as connection:
-        user = pseudonym(options.user, "account", keys_of(settings)[0])
-        erased = erase(user, connection, settings)
-    if not erased:
-        raise UsageError(f"user {options.user!r} has no rows in {settings.warehouse}")
-    for place, rows in erased.items():
-        print(f"{place:<40} {rows:>9,}")
-    print(f"{'rows erased':<40} {sum(erased.values()):>9,}")
+    key = keys_of(settings)[0]
+    for user in options.users or (line.rstrip("\n") for line in sys.stdin):
+        print(user, pseudonym(user, "account", key), sep="\t")
     return 0
+
+
+def _erase(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.contract.tables import load_contracts
+    from promo_assets.erasure import erase
+    from promo_assets.settings import PROJECT
+
+    done = erase(options.user, _made(settings), load_contracts(PROJECT / "expectations"))
+    print("\n".join(done.lines()))
+    return 1 if done.left else 0
 
 
 def _export(options: argparse.Namespace, settings: Settings) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Literal
@@ -26,6 +27,9 @@ PREFIX: Mapping[Kind, str] = {"account": "u", "device": "d"}
 LENGTH = 12
 """Prefix and 66 bits: DuckDB keeps strings of 12 bytes inline, and 10 million people share a
 pseudonym with probability 7e-7, 100 million with 7e-5."""
+
+PSEUDONYM = re.compile(rf"u[A-Za-z0-9_-]{{{LENGTH - 1}}}")
+"""What an account's looks like."""
 
 BLOCK = 64
 SAMPLE_KEY = "the key of public and simulated data"
@@ -64,21 +68,27 @@ def pseudonym(identifier: str, kind: Kind, key: str) -> str:
     return PREFIX[kind] + base64.urlsafe_b64encode(digest)[: LENGTH - 1].decode()
 
 
-def pseudonym_sql(column: str, kind: Kind) -> str:
+def pseudonym_sql(column: str, kind: Kind, number: int = 0) -> str:
     """`pseudonym` as a DuckDB expression over a text column; null stays null.
 
-    It reads the parameters of `key_parameters`: the key is bound, never part of a statement.
+    It reads the parameters of `key_parameters` (of the same ``number``, so that a statement can
+    use several keys): the key is bound, never part of a statement.
     """
-    inner = f"unhex(sha256($inner_pad || encode({column})))"
-    outer = f"to_base64(unhex(sha256($outer_pad || {inner})))"
+    inner = f"unhex(sha256($inner_pad{number or ''} || encode({column})))"
+    outer = f"to_base64(unhex(sha256($outer_pad{number or ''} || {inner})))"
     return f"'{PREFIX[kind]}' || translate(substr({outer}, 1, {LENGTH - 1}), '+/', '-_')"
 
 
-def key_parameters(key: str) -> dict[str, bytes]:
+def key_parameters(key: str, number: int = 0) -> dict[str, bytes]:
     """The two padded keys of HMAC, as `pseudonym_sql` reads them."""
     told = key.encode()
     padded = (hashlib.sha256(told).digest() if len(told) > BLOCK else told).ljust(BLOCK, b"\0")
     return {
-        "inner_pad": bytes(byte ^ 0x36 for byte in padded),
-        "outer_pad": bytes(byte ^ 0x5C for byte in padded),
+        f"inner_pad{number or ''}": bytes(byte ^ 0x36 for byte in padded),
+        f"outer_pad{number or ''}": bytes(byte ^ 0x5C for byte in padded),
     }
+
+
+def fingerprint(key: str) -> str:
+    """8 hexadecimal digits that tell keys apart and give none away."""
+    return hmac.new(key.encode(), b"fingerprint of this key", hashlib.sha256).hexdigest()[:8]

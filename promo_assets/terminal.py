@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 from promo_assets.partitions import SEGMENTS, Window
+from promo_assets.pseudonyms import keys_of
 from promo_assets.runs import Phase, PhaseResult, open_instance, plan, prepare_home, run_days
 from promo_assets.settings import Settings
 from promo_assets.sources import open_source
@@ -72,6 +73,7 @@ def _check(settings: Settings, groups: Sequence[str]) -> None:
     with Warehouse.of(settings).get_connection():
         pass
     if "events" in chosen:
+        keys_of(settings)
         source = open_source(settings)
         if isinstance(source, Database):
             source.check()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -268,6 +270,29 @@ def test_explain_fits_a_screen_and_agrees_with_what_was_published(
     assert again.out.splitlines()[1:] == told.out.splitlines()[1:]
 
 
+def test_an_export_is_matched_with_the_shops_own_ids(
+    promo: Promo, open_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = pl.read_parquet(open_shop.settings.exports / "2024-01-30" / "assignments.parquet")[
+        "user_id"
+    ]
+    monkeypatch.setattr("sys.stdin", StringIO("".join(f"user-{n:02}\n" for n in range(40))))
+    told = of_shop(open_shop, promo)("pseudonym")
+    pairs = dict(line.split("\t")[::-1] for line in told.out.splitlines())
+    assert {pairs[user][:5] for user in exported} == {"user-"}
+    one = promo("pseudonym", "user-04").out
+    assert one == f"user-04\t{pseudonym('user-04', 'account', KEY)}\n"
+
+
+def test_own_events_need_a_key_and_the_error_says_how_to_make_one(promo: Promo) -> None:
+    told = promo("run", *DAYS, pseudonym_key="")
+    assert_refused(told, "PROMO_PSEUDONYM_KEY", "characters")
+    del os.environ["PROMO_PSEUDONYM_KEY"]
+    line = promo("run", *DAYS).err.split("example: ")[1].strip()
+    name, key = line.split("=")
+    assert promo("pseudonym", "anna", **{name.removeprefix("PROMO_").lower(): key}).code == 0
+
+
 @pytest.mark.parametrize(
     ("user", "day", "words"),
     [
@@ -281,43 +306,28 @@ def test_explain_says_what_is_known_of_an_unknown_user_or_day(
     assert_refused(of_shop(thirty_days, promo)("explain", user, "--date", day), *words)
 
 
-def test_an_erased_user_leaves_every_table_and_export_and_does_not_come_back(
+def test_erase_tells_what_it_did_where_the_receipt_is_and_what_others_must_do(
     promo: Promo, open_shop: Shop
 ) -> None:
     on_shop = of_shop(open_shop, promo)
-    on_shop("export", "--date", "2024-01-30")
-    kept = open_shop.query("select * from core.events where user_id = 'user-05' order by all")
+    name = pseudonym("user-04", "account", KEY)
     told = on_shop("erase", "user-04")
     assert (told.code, told.err) == (0, "")
-    assert "core.events" in told.out
-    assert "exports/2024-01-30" in told.out
-    assert mentions(open_shop, "user-04") == {}
+    for words in ("core.events", "exports (30 files)", "in none of them", "source must forget"):
+        assert words in told.out
+    receipt = Path(told.out.splitlines()[-1].removeprefix("receipt "))
+    assert receipt.is_file()
+    assert name not in receipt.read_text() + told.out
     exported = open_shop.settings.exports / "2024-01-30"
-    assert "user-04" not in (exported / "assignments.csv").read_text(encoding="utf-8-sig")
-    assert "user-04" not in set(pl.read_parquet(exported / "assignments.parquet")["user_id"])
-    assert (
-        open_shop.query("select * from core.events where user_id = 'user-05' order by all") == kept
-    )
-    day = ["run", "--from", "2024-01-20", "--to", "2024-01-20", "--select", "events"]
-    assert on_shop(*day).code == 0
-    assert mentions(open_shop, "user-04") == {}
-    assert_refused(on_shop("erase", "user-04"), "'user-04' has no rows")
+    assert name not in (exported / "assignments.csv").read_text(encoding="utf-8-sig")
+    assert name not in set(pl.read_parquet(exported / "assignments.parquet")["user_id"])
+    (open_shop.settings.home / "notes.bin").write_bytes(name.encode())
+    again = on_shop("erase", "user-04")
+    assert (again.code, again.err) == (1, "")
+    assert "STILL NAMED in notes.bin" in again.out
+    assert_refused(on_shop("erase", "user-4"), "'user-4' has no rows", "check the id")
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
     with duckdb.connect(str(folder / "home" / "warehouse.duckdb")) as connection:
         return connection.execute(sql).fetchall()
-
-
-def mentions(shop: Shop, user: str) -> dict[str, int]:
-    """Rows that name the user, by table: the independent count."""
-    found = {}
-    tables = shop.query(
-        "select schema_name || '.' || table_name from duckdb_columns()"
-        " where column_name = 'user_id' and schema_name <> 'system'"
-    )
-    for (table,) in tables:
-        ((count,),) = shop.query(f"select count(*) from {table} where user_id = '{user}'")
-        if count:
-            found[table] = count
-    return found

@@ -10,7 +10,7 @@ import polars as pl
 
 from promo_assets import identity
 from promo_assets.assets.table import Produce, Production, ProductionError, Table
-from promo_assets.contract.events import EVENT_COLUMNS, EVENT_TYPES
+from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
 from promo_assets.deliveries import record
 from promo_assets.pseudonyms import Kind, key_parameters, keys_of, pseudonym_sql
@@ -21,30 +21,25 @@ from promo_assets.warehouse.publish import Query
 
 CALENDAR = (date(2000, 1, 1), date(2050, 1, 1))
 
-# The hash keeps the place of every value: 'a', null and null, 'a' are different rows.
-_HASH = ", ".join(
-    f"coalesce({column.name}, chr(0))"
-    for column in EVENT_COLUMNS
-    if column.name not in ("event_id", "event_date")
-)
 ENTRY = f"""
 with delivered as materialized ({{select}}),
+known as (select * from delivered where {{kept}}),
 accounts as materialized (
     select user_id, {pseudonym_sql("user_id", "account")} as pseudonym
-    from (select distinct user_id from delivered where user_id is not null)
+    from (select distinct user_id from known where user_id is not null)
 ),
 devices as materialized (
     select device_id, {pseudonym_sql("device_id", "device")} as pseudonym
-    from (select distinct device_id from delivered where device_id is not null)
+    from (select distinct device_id from known where device_id is not null)
 ),
 entered as (
     select
-        delivered.* replace (accounts.pseudonym as user_id, devices.pseudonym as device_id),
-    from delivered
-    left join accounts on accounts.user_id = delivered.user_id
-    left join devices on devices.device_id = delivered.device_id
+        known.* replace (accounts.pseudonym as user_id, devices.pseudonym as device_id),
+    from known
+    left join accounts on accounts.user_id = known.user_id
+    left join devices on devices.device_id = known.device_id
 )
-select *, coalesce(event_id, md5(concat_ws(chr(31), {_HASH}))) as event_key
+select *, {EVENT_KEY} as event_key
 from entered
 """
 """Pseudonyms on entry, and the key that finds repeated rows: of what is stored, not of what was
@@ -64,6 +59,14 @@ where granted is not null and (user_id is not null or device_id is not null)
 NOT_ERASED = "({column} is null or sha256({column}) not in (select key from audit.erased))"
 """Leaves out people whom `promo erase` deleted: a source delivers them again."""
 
+NOT_ERASED_BEFORE = """
+({column} is null or {column} not in (
+    select {column} from (select distinct {column} from delivered where {column} is not null)
+    where sha256({pseudonym}) in (select key from audit.erased)
+))
+"""
+"""Leaves out those who were erased under a retired key, by the ids that were delivered."""
+
 
 def raw_events(production: Production) -> Query:
     """The delivered rows of the window under pseudonyms, without those of erased people."""
@@ -74,10 +77,12 @@ def raw_events(production: Production) -> Query:
         fingerprints = source.fingerprints(production.window, production.connection)
     record(production.connection, production.window, fingerprints, production.run_id)
     production.note({"source": f"{source.name} {source.version}"})
-    kept = " and ".join(NOT_ERASED.format(column=name) for name in ("user_id", "device_id"))
+    kinds: dict[str, Kind] = {"user_id": "account", "device_id": "device"}
+    before, retired = _erased_before(production, kinds)
+    kept = _whose({name: NOT_ERASED.format(column=name) for name in kinds})
     return Query(
-        f"select * from ({ENTRY.format(select=query.sql)}) where {kept}",
-        {**query.parameters, **_key(production)},
+        f"select * from ({ENTRY.format(select=query.sql, kept=before)}) where {kept}",
+        {**query.parameters, **_key(production), **retired},
     )
 
 
@@ -149,19 +154,55 @@ def _explained() -> Iterator[None]:
 
 
 def _key(production: Production) -> dict[str, bytes]:
+    return key_parameters(_keys(production)[0])
+
+
+def _keys(production: Production) -> tuple[str, ...]:
     try:
-        return key_parameters(keys_of(production.settings)[0])
+        return keys_of(production.settings)
     except SettingsError as error:
         raise ProductionError(str(error)) from error
+
+
+def _erased_before(
+    production: Production, kinds: Mapping[str, Kind]
+) -> tuple[str, dict[str, bytes]]:
+    """The condition on ``delivered`` that holds for people who were not erased under a retired
+    key, with its parameters; "true" where there is no such key, or nobody was erased."""
+    retired = dict(enumerate(_keys(production)[1:], 1))
+    if not retired or not production.connection.execute("from audit.erased limit 1").fetchall():
+        return "true", {}
+    conditions = {
+        name: " and ".join(
+            NOT_ERASED_BEFORE.format(column=name, pseudonym=pseudonym_sql(name, kind, number))
+            for number in retired
+        )
+        for name, kind in kinds.items()
+    }
+    parameters: dict[str, bytes] = {}
+    for number, key in retired.items():
+        parameters |= key_parameters(key, number)
+    return _whose(conditions), parameters
+
+
+def _whose(conditions: Mapping[str, str]) -> str:
+    """The condition on a row by those on its ids: a row of an account is that account's, and
+    only a row without one is its device's."""
+    if "device_id" not in conditions:
+        return conditions["user_id"]
+    of_device = f"(user_id is not null or ({conditions['device_id']}))"
+    return f"({conditions['user_id']}) and {of_device}"
 
 
 def _pseudonymous(production: Production, query: Query, *device: str) -> Query:
     kinds: dict[str, Kind] = {"user_id": "account", **dict.fromkeys(device, "device")}
     entered = ", ".join(f"{pseudonym_sql(name, kind)} as {name}" for name, kind in kinds.items())
-    kept = " and ".join(NOT_ERASED.format(column=name) for name in kinds)
+    kept = _whose({name: NOT_ERASED.format(column=name) for name in kinds})
+    before, retired = _erased_before(production, kinds)
     return Query(
-        f"select * from (select * replace ({entered}) from ({query.sql})) where {kept}",
-        {**query.parameters, **_key(production)},
+        f"with delivered as materialized ({query.sql}) select * from "
+        f"(select * replace ({entered}) from delivered where {before}) where {kept}",
+        {**query.parameters, **_key(production), **retired},
     )
 
 

@@ -6,6 +6,7 @@ cleaning. A source delivers every row; what can't be used is rejected later, wit
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from datetime import date
@@ -114,12 +115,20 @@ def open_source(settings: Settings) -> Source:
         from promo_assets.sources.database import Database
 
         return Database.at(settings)
-    known = ["complete_journey", "files:DIR", *(f"{scheme}://…" for scheme in DATABASES)]
+    if kind == "simulated" and not place:
+        from promo_assets.sources.files import Files
+
+        folder = settings.home / "simulated"
+        if not (folder / "simulation.json").is_file():
+            raise SourceError(f"{folder}: there is no simulated shop; run `promo simulate` first")
+        return dataclasses.replace(Files.at(str(folder), settings), name="simulated")
+    known = ["complete_journey", "simulated", "files:DIR"]
+    known += [f"{scheme}://…" for scheme in DATABASES]
     near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     # What has an @ may be a URL written wrong, with its password still in it.
     told = f"{kind}:…" if "@" in place else settings.source
     raise SourceError(
-        f"PROMO_SOURCE={told!r} is not a source: expected complete_journey, files:DIR, "
+        f"PROMO_SOURCE={told!r} is not a source: expected complete_journey, simulated, files:DIR, "
         f"or a database's URL (mysql://…, postgresql://…).{hint}"
     )

@@ -120,9 +120,10 @@ def _mysql_column(row: Sequence[Any]) -> Column:
     return Column(name, told, MYSQL_CLOCKS.get(type_), read, whole and bool(int(is_key)))
 
 
+# 62167219200 = to_seconds('1970-01-01').
 _MYSQL_FLOOR = (
-    "timestampadd(minute, 15 * floor(minute({0}) / 15), "
-    "cast(date_format({0}, '%Y-%m-%d %H:00:00') as datetime))"
+    f"timestampadd(second, {QUARTER} * (to_seconds({{0}}) div {QUARTER}) - 62167219200, "
+    "cast('1970-01-01' as datetime))"
 )
 
 MYSQL = Dialect(
@@ -210,7 +211,7 @@ def _postgres_column(row: Sequence[Any]) -> Column:
 
 _POSTGRES_FLOOR = (
     "case when {0} < '" + LAST_READABLE + "' then date_trunc('hour', {0}) "
-    "+ floor(extract(minute from {0}) / 15) * interval '15 minutes' end"
+    "+ floor(date_part('minute', {0}) / 15) * interval '15 minutes' end"
 )
 
 POSTGRESQL = Dialect(

@@ -82,6 +82,9 @@ class SourceMapping(_Strict):
     time_format: str | None = Field(default=None, description="One of EPOCHS, or for strptime.")
     units: dict[str, Unit] = Field(default={}, description="By column, or `money` for all.")
     drop: tuple[Text, ...] = Field(default=(), description="Delivered columns never taken.")
+    not_delivered: tuple[str, ...] = Field(
+        default=(), description="Contract columns that the shop no longer delivers."
+    )
     events: Text | tuple[Text, ...] = Field(default=(), description="Globs of the event files.")
     item_columns: dict[str, Text] = {}
     user_columns: dict[str, Text] = {}
@@ -145,6 +148,12 @@ class SourceMapping(_Strict):
             for name in names
             if name not in taken and not self.dropped(name) and name.casefold() not in IDENTIFIERS
         )
+
+    def note_sql(self) -> str:
+        """The ``note`` of every row: by it the gates know which columns nobody waits for."""
+        if not self.not_delivered:
+            return "cast(null as varchar)"
+        return f"cast({_literal('not_delivered: ' + ', '.join(self.not_delivered))} as varchar)"
 
     def select_list(self, delivered: Mapping[str, str], zone: str) -> str:
         """The contract's event columns as text, as ``raw.events`` wants them, then ``extra`` and
@@ -299,6 +308,12 @@ def _contradictions(mapping: SourceMapping) -> Iterator[tuple[Location, str]]:
         for name in names:
             if mapping.dropped(name):
                 yield ("columns", column), f"columns: {column}: {name!r} is under drop: too"
+    for name in mapping.not_delivered:
+        if name not in COLUMNS:
+            yield (
+                ("not_delivered",),
+                f"not_delivered: {name!r} is no column; {nearest(name, COLUMNS)}",
+            )
     for name in mapping.drop:
         if name.casefold() in ("event_time", "event_type") and name not in mapping.columns:
             yield ("drop",), f"drop: {name!r} is required; without it no row can be used"

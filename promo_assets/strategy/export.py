@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,20 @@ def write_export(
             _replace(target / f"{name}.csv", partial(_write_csv, frame)),
         ]
     return written
+
+
+def leave_out(users: Collection[str], folder: Path) -> dict[Path, int]:
+    """Write the exported days anew whose assignments name any of ``users``, without those rows;
+    their number by Parquet file."""
+    left_out = {}
+    for path in sorted(folder.glob("????-??-??/assignments.parquet")):
+        assignments = pl.read_parquet(path)
+        kept = assignments.filter(~pl.col("user_id").is_in(sorted(users)))
+        if rows := assignments.height - kept.height:
+            _replace(path, kept.write_parquet)
+            _replace(path.with_suffix(".csv"), partial(_write_csv, kept))
+            left_out[path] = rows
+    return left_out
 
 
 def _write_csv(frame: pl.DataFrame, path: Path) -> None:
