@@ -113,7 +113,7 @@ class Address:
                 f"{self}: {said}. Check the user, the password (percent-encoded in PROMO_SOURCE, "
                 "or as it is in PROMO_SOURCE_PASSWORD) and the database's name"
             )
-        if isinstance(error, duckdb.IOException):
+        if isinstance(error, duckdb.IOException) and "ssl" not in said.lower():
             return UnreachableError(f"{self}: {said}. Is the server running, and reachable?")
         return SourceError(f"{self}: {said}")
 
@@ -154,7 +154,7 @@ def _options(parts: SplitResult, dialect: Dialect) -> dict[str, str]:
                 f"PROMO_SOURCE={shown(parts)}: the value of option {name!r} has characters other "
                 "than letters, digits and _ . / : @ + ~ -"
             )
-        options[dialect.options[name]] = value
+        options[dialect.options[name]] = dialect.values.get(value, value)
     return options
 
 

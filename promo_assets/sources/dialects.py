@@ -44,7 +44,8 @@ class Dialect:
     """One kind of server.
 
     ``query`` is DuckDB's function that sends a statement as it is, ``arguments`` what it takes
-    besides. ``options`` maps what a URL may ask for to the name in a connection string.
+    besides. ``options`` maps what a URL may ask for to the name in a connection string,
+    and ``values`` PostgreSQL's words for it to the server's own.
     ``columns_sql`` gives the statement that lists a table's columns, ``column`` a `Column` of each
     row of it. ``utc`` ends a time with a zone as UTC. ``floor`` holds, by clock, a time floored to
     `QUARTER`. ``no_time`` finds what has the type of a time and is none that DuckDB can read,
@@ -67,6 +68,7 @@ class Dialect:
     denied: tuple[str, ...]
     arguments: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -157,6 +159,13 @@ MYSQL = Dialect(
         "ssl_cert": "ssl_cert",
         "ssl_key": "ssl_key",
     },
+    values={
+        "disable": "disabled",
+        "prefer": "preferred",
+        "require": "required",
+        "verify-ca": "verify_ca",
+        "verify-full": "verify_identity",
+    },
     # Times with a zone come as UTC; a date with a zero month is null, not an error.
     settings={"mysql_session_time_zone": "+00:00", "mysql_incomplete_dates_as_nulls": True},
 )
@@ -175,7 +184,7 @@ def _postgres_columns(schema: str | None, table: str) -> str:
         "i.indrelid = a.attrelid and i.indisprimary and i.indnkeyatts = 1 and "
         "i.indkey[0] = a.attnum) from pg_attribute as a join pg_type as t on t.oid = a.atttypid "
         f"where attrelid = to_regclass({_postgres_literal(name)}) and attnum > 0 "
-        "and not attisdropped order by attnum"
+        "and not attisdropped and has_column_privilege(attrelid, attnum, 'select') order by attnum"
     )
 
 

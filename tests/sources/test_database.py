@@ -319,6 +319,7 @@ def test_every_day_has_the_rows_that_the_same_rows_in_a_file_give(
         assert {at: int(text.split()[0]) for at, text in told.items()} == counted, window
 
 
+@pytest.mark.databases
 @pytest.mark.parametrize("nothing", ["0000-00-00", "2024-02-00", "2024-00-03 10:00:00"])
 def test_dates_that_are_none_belong_to_the_first_day(
     request: pytest.FixtureRequest, connection: duckdb.DuckDBPyConnection, nothing: str
@@ -554,6 +555,25 @@ def test_what_is_not_there_is_told_with_what_to_do(
     assert "PROMO_MAPPING" in str(error.value)
 
 
+def test_what_the_user_may_not_read_is_as_if_it_was_not_there(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    account = {"mariadb": f"{USER}@'127.0.0.1'", "postgresql": USER}[server.kind]
+    everything = {"mariadb": "shop.*", "postgresql": "all tables in schema public"}[server.kind]
+    create(server)
+    server.insert("events", [event(1, "2024-01-02", colour="hidden")])
+    source = source_of(server)
+    server.execute(f"revoke select on {everything} from {account}; create table other (a int)")
+    server.execute(f"grant select on other to {account}")
+    try:
+        with pytest.raises(SourceError, match="no table 'events', or 'reader' may not read it"):
+            source.check()
+        server.execute(f"grant select (id, event_time, user_id) on events to {account}")
+        assert read(source, connection, shown="user_id, extra") == [("user 1", None)]
+    finally:
+        server.execute(f"grant select on {everything} to {account}")
+
+
 def test_a_mapping_that_is_not_there_is_told(server: Server, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"PROMO_MAPPING=.*nowhere\.yaml: there is no such file"):
         source_of(server, tmp_path / "nowhere.yaml")
@@ -749,6 +769,7 @@ def test_a_socket_is_an_address_too(server: Server) -> None:
     [
         ({"password": "wr0ng s3cret '\"%"}, SourceError),
         ({"database": "nowhere"}, SourceError),
+        ({"options": "?sslmode=require"}, SourceError),  # The servers have no certificate.
         ({"port": 1}, UnreachableError),
     ],
 )
