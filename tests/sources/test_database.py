@@ -657,6 +657,19 @@ def test_tables_that_are_not_there_have_no_rows_unless_they_are_named(
         source_of(server, tmp_path / "mapping.yaml").users(connection)
 
 
+def test_a_table_that_is_something_else_can_be_left_out(
+    server: Server, connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    create(server)
+    server.execute("create table users (login varchar(20), password varchar(20))")
+    with pytest.raises(SourceError, match="'users': has no column 'user_id'"):
+        source_of(server).users(connection)
+    (tmp_path / "mapping.yaml").write_text("users_table: null")
+    source = source_of(server, tmp_path / "mapping.yaml")
+    assert rows_of(source.users(connection), connection) == []
+    assert rows_of(source.consents(connection), connection) == []
+
+
 def test_a_value_that_cant_be_used_is_told_with_its_row(
     server: Server, connection: duckdb.DuckDBPyConnection
 ) -> None:

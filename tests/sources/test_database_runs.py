@@ -47,18 +47,21 @@ Promo = Callable[..., Told]
 def promo(
     new_shop: Shop, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Promo:
-    """Runs the group ``events`` of the first days with a home and a source of one's own."""
+    """Runs a command, by default the group ``events`` of the first days, with a home and a source
+    of one's own."""
     new_shop.deliver_all(DAYS)
     for name, value in new_shop.environment.items():
         monkeypatch.setenv(name, value)
 
-    def run(home: Path, source: str) -> Told:
+    first, last = str(new_shop.day(0)), str(new_shop.day(DAYS - 1))
+    first_days = ("run", "--from", first, "--to", last, "--select", "events")
+
+    def run(home: Path, source: str, *command: str) -> Told:
         monkeypatch.setenv("PROMO_HOME", str(home))
         monkeypatch.setenv("PROMO_SOURCE", source)
         load_settings.cache_clear()
-        first, last = new_shop.day(0), new_shop.day(DAYS - 1)
         try:
-            code = main(["run", "--from", str(first), "--to", str(last), "--select", "events"])
+            code = main(command or first_days)
         finally:
             load_settings.cache_clear()
         return Told(code, *capfd.readouterr())
@@ -115,6 +118,12 @@ def test_a_database_publishes_what_the_same_rows_in_files_do_and_its_password_is
     assert NEEDLE not in str(told)
     assert NEEDLE not in str(found)
     assert files_with(NEEDLE, tmp_path / "database") == []
+
+    in_time = promo(tmp_path / "database", server.url(), "late").out
+    assert in_time == "every published day is as it is delivered\n"
+    late = {**new_shop.events(1)[0], "event_id": "late", "place": 10**6}
+    server.insert("events", [late])
+    assert str(new_shop.day(1)) in promo(tmp_path / "database", server.url(), "late").out
 
 
 def test_the_search_for_a_password_finds_one(tmp_path: Path) -> None:
