@@ -103,7 +103,8 @@ class Address:
     def explained(self, error: duckdb.Error) -> SourceError:
         """What the server or DuckDB said, in one line, with the address and what to do."""
         lines = [line.strip() for line in str(error).splitlines()]
-        said = " ".join(line for line in lines if line and not line.startswith(("LINE ", "^")))
+        told = (line for line in lines if line and not line.startswith(("LINE ", "^")))
+        said = " ".join(line for line in told if not line.endswith("?"))  # What we ask too.
         if self.password and (secret := self.password.get_secret_value()):
             said = said.replace(secret, "***")
         # DuckDB's own part of it tells the connection string.

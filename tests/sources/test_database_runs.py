@@ -21,16 +21,6 @@ if TYPE_CHECKING:
 
 DAYS = 2
 
-QUICKLY_ONE = pytest.mark.parametrize(
-    "server",
-    [
-        pytest.param("mariadb", marks=pytest.mark.databases),
-        pytest.param("postgresql", marks=[pytest.mark.databases, pytest.mark.slow]),
-    ],
-    indirect=True,
-)
-"""Whole runs take seconds each: the second server's are slow tests."""
-
 
 class Told(NamedTuple):
     """What one command did."""
@@ -98,7 +88,14 @@ def tables(home: Path) -> dict[str, Rows]:
         }
 
 
-@QUICKLY_ONE
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param("mariadb", marks=pytest.mark.databases),
+        pytest.param("postgresql", marks=[pytest.mark.databases, pytest.mark.slow]),
+    ],
+    indirect=True,
+)
 def test_a_database_publishes_what_the_same_rows_in_files_do_and_its_password_is_nowhere(
     server: Server, new_shop: Shop, promo: Promo, tmp_path: Path
 ) -> None:
@@ -149,15 +146,8 @@ def test_a_fault_is_told_in_one_line_without_the_password(
     assert files_with(NEEDLE, tmp_path / "home") == []
 
 
-@QUICKLY_ONE
-@pytest.mark.parametrize(
-    ("words", "change"),
-    [
-        WRONG_PASSWORD,
-        pytest.param(*NO_SERVER, marks=pytest.mark.slow),  # Tried again, after 5 and 10 seconds.
-        pytest.param(*NO_TABLE, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # Nobody answering is tried again, after 5 and 10 seconds.
+@pytest.mark.parametrize(("words", "change"), [WRONG_PASSWORD, NO_SERVER, NO_TABLE])
 def test_a_run_that_meets_a_fault_tells_it_and_not_the_password(
     server: Server,
     new_shop: Shop,
