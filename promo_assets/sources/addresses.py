@@ -103,7 +103,8 @@ class Address:
     def explained(self, error: duckdb.Error) -> SourceError:
         """What the server or DuckDB said, in one line, with the address and what to do."""
         lines = [line.strip() for line in str(error).splitlines()]
-        said = " ".join(line for line in lines if line and not line.startswith(("LINE ", "^")))
+        told = (line for line in lines if line and not line.startswith(("LINE ", "^")))
+        said = " ".join(line for line in told if not line.endswith("?"))  # What we ask too.
         if self.password and (secret := self.password.get_secret_value()):
             said = said.replace(secret, "***")
         # DuckDB's own part of it tells the connection string.
@@ -113,7 +114,7 @@ class Address:
                 f"{self}: {said}. Check the user, the password (percent-encoded in PROMO_SOURCE, "
                 "or as it is in PROMO_SOURCE_PASSWORD) and the database's name"
             )
-        if isinstance(error, duckdb.IOException):
+        if isinstance(error, duckdb.IOException) and "ssl" not in said.lower():
             return UnreachableError(f"{self}: {said}. Is the server running, and reachable?")
         return SourceError(f"{self}: {said}")
 
@@ -154,7 +155,7 @@ def _options(parts: SplitResult, dialect: Dialect) -> dict[str, str]:
                 f"PROMO_SOURCE={shown(parts)}: the value of option {name!r} has characters other "
                 "than letters, digits and _ . / : @ + ~ -"
             )
-        options[dialect.options[name]] = value
+        options[dialect.options[name]] = dialect.values.get(value, value)
     return options
 
 

@@ -233,6 +233,8 @@ class Database:
 
         @cache  # Each is asked for more than once, and is to be one and the same.
         def find(stem: str) -> DimensionTable | None:
+            if f"{stem}_table" in self.mapping.model_fields_set and named[stem] is None:
+                return None  # Told as null: a table of that name is something else.
             name = named[stem] or stem
             table = self._table(name, connection)
             if table is None and named[stem]:

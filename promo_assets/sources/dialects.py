@@ -44,7 +44,8 @@ class Dialect:
     """One kind of server.
 
     ``query`` is DuckDB's function that sends a statement as it is, ``arguments`` what it takes
-    besides. ``options`` maps what a URL may ask for to the name in a connection string.
+    besides. ``options`` maps what a URL may ask for to the name in a connection string,
+    and ``values`` PostgreSQL's words for it to the server's own.
     ``columns_sql`` gives the statement that lists a table's columns, ``column`` a `Column` of each
     row of it. ``utc`` ends a time with a zone as UTC. ``floor`` holds, by clock, a time floored to
     `QUARTER`. ``no_time`` finds what has the type of a time and is none that DuckDB can read,
@@ -67,6 +68,7 @@ class Dialect:
     denied: tuple[str, ...]
     arguments: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -120,9 +122,10 @@ def _mysql_column(row: Sequence[Any]) -> Column:
     return Column(name, told, MYSQL_CLOCKS.get(type_), read, whole and bool(int(is_key)))
 
 
+# 62167219200 = to_seconds('1970-01-01').
 _MYSQL_FLOOR = (
-    "timestampadd(minute, 15 * floor(minute({0}) / 15), "
-    "cast(date_format({0}, '%Y-%m-%d %H:00:00') as datetime))"
+    f"timestampadd(second, {QUARTER} * (to_seconds({{0}}) div {QUARTER}) - 62167219200, "
+    "cast('1970-01-01' as datetime))"
 )
 
 MYSQL = Dialect(
@@ -156,6 +159,13 @@ MYSQL = Dialect(
         "ssl_cert": "ssl_cert",
         "ssl_key": "ssl_key",
     },
+    values={
+        "disable": "disabled",
+        "prefer": "preferred",
+        "require": "required",
+        "verify-ca": "verify_ca",
+        "verify-full": "verify_identity",
+    },
     # Times with a zone come as UTC; a date with a zero month is null, not an error.
     settings={"mysql_session_time_zone": "+00:00", "mysql_incomplete_dates_as_nulls": True},
 )
@@ -174,7 +184,7 @@ def _postgres_columns(schema: str | None, table: str) -> str:
         "i.indrelid = a.attrelid and i.indisprimary and i.indnkeyatts = 1 and "
         "i.indkey[0] = a.attnum) from pg_attribute as a join pg_type as t on t.oid = a.atttypid "
         f"where attrelid = to_regclass({_postgres_literal(name)}) and attnum > 0 "
-        "and not attisdropped order by attnum"
+        "and not attisdropped and has_column_privilege(attrelid, attnum, 'select') order by attnum"
     )
 
 
@@ -210,7 +220,7 @@ def _postgres_column(row: Sequence[Any]) -> Column:
 
 _POSTGRES_FLOOR = (
     "case when {0} < '" + LAST_READABLE + "' then date_trunc('hour', {0}) "
-    "+ floor(extract(minute from {0}) / 15) * interval '15 minutes' end"
+    "+ floor(date_part('minute', {0}) / 15) * interval '15 minutes' end"
 )
 
 POSTGRESQL = Dialect(

@@ -65,11 +65,16 @@ class Server:
         return self.folder / "socket" if self.kind == "mariadb" else self.folder
 
     def url(
-        self, *, password: str = PASSWORD, port: int | None = None, database: str = DATABASE
+        self,
+        *,
+        password: str = PASSWORD,
+        port: int | None = None,
+        database: str = DATABASE,
+        options: str = "",
     ) -> str:
         """What ``PROMO_SOURCE`` is set to."""
         told = f"{USER}:{quote(password, safe='')}@127.0.0.1:{port or self.port}"
-        return f"{self.kind}://{told}/{quote(database)}"
+        return f"{self.kind}://{told}/{quote(database)}{options}"
 
     def execute(self, sql: str, database: str = DATABASE) -> str:
         """Run statements as the server's owner, in UTC; what they print, tabs between columns."""

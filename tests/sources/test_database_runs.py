@@ -21,16 +21,6 @@ if TYPE_CHECKING:
 
 DAYS = 2
 
-QUICKLY_ONE = pytest.mark.parametrize(
-    "server",
-    [
-        pytest.param("mariadb", marks=pytest.mark.databases),
-        pytest.param("postgresql", marks=[pytest.mark.databases, pytest.mark.slow]),
-    ],
-    indirect=True,
-)
-"""Whole runs take seconds each: the second server's are slow tests."""
-
 
 class Told(NamedTuple):
     """What one command did."""
@@ -47,18 +37,21 @@ Promo = Callable[..., Told]
 def promo(
     new_shop: Shop, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Promo:
-    """Runs the group ``events`` of the first days with a home and a source of one's own."""
+    """Runs a command, by default the group ``events`` of the first days, with a home and a source
+    of one's own."""
     new_shop.deliver_all(DAYS)
     for name, value in new_shop.environment.items():
         monkeypatch.setenv(name, value)
 
-    def run(home: Path, source: str) -> Told:
+    first, last = str(new_shop.day(0)), str(new_shop.day(DAYS - 1))
+    first_days = ("run", "--from", first, "--to", last, "--select", "events")
+
+    def run(home: Path, source: str, *command: str) -> Told:
         monkeypatch.setenv("PROMO_HOME", str(home))
         monkeypatch.setenv("PROMO_SOURCE", source)
         load_settings.cache_clear()
-        first, last = new_shop.day(0), new_shop.day(DAYS - 1)
         try:
-            code = main(["run", "--from", str(first), "--to", str(last), "--select", "events"])
+            code = main(command or first_days)
         finally:
             load_settings.cache_clear()
         return Told(code, *capfd.readouterr())
@@ -95,7 +88,14 @@ def tables(home: Path) -> dict[str, Rows]:
         }
 
 
-@QUICKLY_ONE
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param("mariadb", marks=pytest.mark.databases),
+        pytest.param("postgresql", marks=[pytest.mark.databases, pytest.mark.slow]),
+    ],
+    indirect=True,
+)
 def test_a_database_publishes_what_the_same_rows_in_files_do_and_its_password_is_nowhere(
     server: Server, new_shop: Shop, promo: Promo, tmp_path: Path
 ) -> None:
@@ -115,6 +115,12 @@ def test_a_database_publishes_what_the_same_rows_in_files_do_and_its_password_is
     assert NEEDLE not in str(told)
     assert NEEDLE not in str(found)
     assert files_with(NEEDLE, tmp_path / "database") == []
+
+    in_time = promo(tmp_path / "database", server.url(), "late").out
+    assert in_time == "every published day is as it is delivered\n"
+    late = {**new_shop.events(1)[0], "event_id": "late", "place": 10**6}
+    server.insert("events", [late])
+    assert str(new_shop.day(1)) in promo(tmp_path / "database", server.url(), "late").out
 
 
 def test_the_search_for_a_password_finds_one(tmp_path: Path) -> None:
@@ -140,15 +146,8 @@ def test_a_fault_is_told_in_one_line_without_the_password(
     assert files_with(NEEDLE, tmp_path / "home") == []
 
 
-@QUICKLY_ONE
-@pytest.mark.parametrize(
-    ("words", "change"),
-    [
-        WRONG_PASSWORD,
-        pytest.param(*NO_SERVER, marks=pytest.mark.slow),  # Tried again, after 5 and 10 seconds.
-        pytest.param(*NO_TABLE, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # Nobody answering is tried again, after 5 and 10 seconds.
+@pytest.mark.parametrize(("words", "change"), [WRONG_PASSWORD, NO_SERVER, NO_TABLE])
 def test_a_run_that_meets_a_fault_tells_it_and_not_the_password(
     server: Server,
     new_shop: Shop,
