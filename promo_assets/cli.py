@@ -111,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     summary = command("summary", _summary, "what a range of days holds: rows, gates, strategies")
     summary.add_argument("--from", dest="first", type=_day, required=True, metavar="D")
     summary.add_argument("--to", dest="last", type=_day, required=True, metavar="D")
+    check = command("check", _check, "what a folder of events holds and would be rejected of it")
+    check.add_argument("folder", type=Path, metavar="DIR")
     dev = command("dev", _dev, "the Dagster UI and the MLflow UI on 127.0.0.1")
     dev.add_argument("--port", type=_port, default=3000, help="of Dagster (default 3000)")
     dev.add_argument("--mlflow-port", type=_port, default=5000, help="of MLflow (default 5000)")
@@ -259,6 +261,17 @@ def _summary(options: argparse.Namespace, settings: Settings) -> int:
 
     print_summary(_window(options), _made(settings), ())
     return 0
+
+
+def _check(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.sources.check import look
+    from promo_assets.sources.check_report import report
+    from promo_assets.sources.files import Files
+
+    source = Files.at(options.folder, settings)
+    facts = look(source, settings)
+    print(report(facts, source, settings))
+    return 0 if facts.accepted else 1
 
 
 def _dev(options: argparse.Namespace, settings: Settings) -> int:

@@ -135,14 +135,14 @@ class Assortment:
 
     @cached_property
     def pairs(self) -> tuple[Numbers, Numbers, Numbers]:
-        """Planted pairs: an item, its complement, and how often (of `PAIR_SLOTS`) the complement
-        joins a basket because of it. No item is in two pairs."""
+        """Planted pairs: the best seller of a category, its complement, and how often (of
+        `PAIR_SLOTS`) the complement joins a basket because of it. No item is in two pairs."""
         left = np.argsort(bits(purpose(self.seed, "pair left"), np.arange(CATEGORIES)))[:PAIRS]
         drawn = bits(purpose(self.seed, "pair right"), left)
         sibling = (left // A_DEPARTMENT) * A_DEPARTMENT + (
             left % A_DEPARTMENT + 1 + field(drawn, 0, 16) % (A_DEPARTMENT - 1)
         ) % A_DEPARTMENT
-        item = left * ITEMS_A_CATEGORY + field(drawn, 16, 16) % 2
+        item = left * ITEMS_A_CATEGORY
         order = np.argsort(np.argsort(sibling, kind="stable"), kind="stable")
         first = np.searchsorted(np.sort(sibling), sibling)
         partner = sibling * ITEMS_A_CATEGORY + 4 + (order - first)

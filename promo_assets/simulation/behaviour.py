@@ -82,7 +82,7 @@ REMOVES_ONE = 0.10
 REMOVES_ABANDONED = 0.25
 RETURNED = 0.12
 RETURN_DAYS = (3, 15)
-LOGIN = ((0.95, 0.03), (0.52, 0.42), (0.92, 0.04), (0.97, 0.02), (1.0, 0.0))
+LOGIN = ((0.96, 0.03), (0.55, 0.425), (0.94, 0.045), (0.98, 0.015), (1.0, 0.0))
 """By channel: share of visits that begin logged in, and that log in on the way."""
 LOGS_IN_TO_ORDER = 0.92
 SECOND_ACCOUNT = 0.4
@@ -239,7 +239,7 @@ def returned(returns: Orders, shop: Shop) -> tuple[Visits, Events]:
         returns.person, returns.account, returns.device, returns.channel, zero, none, none,
         np.full(size, np.nan), returns.order,
     )  # fmt: skip
-    drawn = bits(shop.stream("return time"), returns.order * 64 + returns.item % 64)
+    drawn = bits(shop.stream("return time"), returns.person * 4096 + returns.item)
     time = 8 * 3600 * SECOND + field(drawn, 0, 32) * (12 * 3600 * SECOND) // 2**32
     index, kind = np.arange(size), np.full(size, RETURN)
     return visits, Events(index, time, kind, returns.item, returns.quantity, returns.discount, none)

@@ -40,13 +40,13 @@ STORE_A_DAY = 0.012
 STORE_SPREAD = 0.8
 
 ANONYMOUS = 0.08
-TWO_ACCOUNTS = 0.015
-LINKED_BY_SHOP = 0.5
+TWO_ACCOUNTS = 0.01
+LINKED_BY_SHOP = 0.6
 """Share of people with two accounts for whom the shop states that both are one."""
-SHARED = 0.03
+SHARED = 0.02
 """Share of odd-numbered people who share the second device of the person before them."""
 DEVICES = (0.48, 0.36, 0.12, 0.04)
-NEVER_LOGS_IN = 0.02
+NEVER_LOGS_IN = 0.01
 """Share of devices, other than a person's first, on which nobody ever logs in."""
 
 CHANNELS = ("app", "web", "mini_program", "email", "store")

@@ -26,7 +26,7 @@ from promo_assets.simulation.behaviour import (
     sent,
 )
 from promo_assets.simulation.calendar import Calendar
-from promo_assets.simulation.campaigns import Draw, draw
+from promo_assets.simulation.campaigns import Draw, Policy, draw
 from promo_assets.simulation.expected import Baskets
 from promo_assets.simulation.folder import (
     Manifest,
@@ -117,7 +117,7 @@ class Simulation:
 
     def play(self, days: int, tell: Tell | None = None) -> None:
         """Play the next ``days`` days under the simulation's own campaigns."""
-        self._play(days, None, tell)
+        self._play(days, None, tell, policy=self.options.assignment)
 
     def step(self, assignments: pl.DataFrame | None, key: str, campaign: str) -> Step:
         """Play the next day with the platform's offers, and no campaigns of the shop's own.
@@ -129,7 +129,7 @@ class Simulation:
         first = self.manifest.days
         self._grow(first + 1)
         matched = self._matched(assignments, key, campaign)
-        rows = self._play(1, matched.draw, None)
+        rows = self._play(1, matched.draw, None, policy="none")
         return replace(matched, rows=rows)
 
     def _matched(self, assignments: pl.DataFrame | None, key: str, campaign: str) -> Step:
@@ -187,15 +187,15 @@ class Simulation:
         first = self.manifest.days
         self.state.level[:] = self.people.level(first)
 
-    def _play(self, days: int, given: Draw | None, tell: Tell | None) -> int:
-        """Play and write ``days`` days; ``given`` replaces the shop's own campaigns."""
+    def _play(self, days: int, given: Draw | None, tell: Tell | None, *, policy: Policy) -> int:
+        """Play and write ``days`` days: with ``given``, or with campaigns by ``policy``."""
         first = self.manifest.days
         self._grow(first + days)
         tally, written = truth.Tally(), 0
         with ThreadPoolExecutor(WRITERS) as writers:
             waiting: deque[Future[pl.DataFrame]] = deque()
             for number in range(first, first + days):
-                day = self._day(number, given)
+                day = self._day(number, given, policy)
                 tally.add(day, self.assortment, self.calendar)
                 while len(waiting) >= AHEAD:
                     tally.accounts.append(waiting.popleft().result())
@@ -208,7 +208,7 @@ class Simulation:
         self._close(first, days, tally)
         return written
 
-    def _day(self, number: int, given: Draw | None) -> Day:
+    def _day(self, number: int, given: Draw | None, policy: Policy) -> Day:
         shop = Shop(self.options.seed, self.calendar, self.assortment, number)
         here = count(self.options.users, number)
         everyone, state = self.people.part(0, here), self.state.chosen(slice(0, here))
@@ -219,7 +219,7 @@ class Simulation:
             self.folder, on, state, everyone, number, self.calendar, self.baskets
         )
         others = [returned(self._due(number), shop)]
-        drawn = given or draw(self.options.assignment, everyone, state, number, on)
+        drawn = given or draw(policy, everyone, state, number, on)
         if drawn:
             others.append(sent(self._send(drawn, number, on), shop))
         parts, coming = [], []

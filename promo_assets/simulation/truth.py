@@ -29,7 +29,6 @@ from promo_assets.simulation.behaviour import (
     OFFER_REDEEMED,
     OFFER_SENT,
     PURCHASE,
-    RETURN,
     TYPE_NAMES,
     Sends,
 )
@@ -66,11 +65,12 @@ class Tally:
         self.funnel.append(
             pl.DataFrame({"event_date": day.on, "event_type": TYPE_NAMES, "rows": types})
         )
-        bought, back = events.type == PURCHASE, events.type == RETURN
-        gross = assortment.price[events.item] * events.quantity
-        sessions = visits.device[: day.sessions]
-        cents = [gross[bought], events.discount[bought], (gross - events.discount)[back]]
+        lines = events.chosen(np.flatnonzero(events.lines))
+        gross = assortment.price[lines.item] * lines.quantity
+        bought = lines.type == PURCHASE
+        cents = (gross[bought], lines.discount[bought], (gross - lines.discount)[~bought])
         sums = money(np.array([amount.sum() for amount in cents]))
+        sessions = visits.device[: day.sessions]
         self.days.append(
             pl.DataFrame(
                 {
