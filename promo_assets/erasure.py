@@ -390,8 +390,8 @@ def _in_tables(names: Names, settings: Settings) -> dict[str, int]:
 
 def _searched(settings: Settings) -> Iterator[Path]:
     """Every file under home; what lies there of the source is the source's business."""
-    source = settings.source_folder
-    yield from files(settings.home, {source} if source else ())
+    sources = {settings.home / "simulated", settings.source_folder or settings.home / "simulated"}
+    yield from files(settings.home, sources)
 
 
 def _told(path: Path, names: Names, settings: Settings) -> str:

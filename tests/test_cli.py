@@ -108,6 +108,9 @@ def assert_refused(told: Told, *words: str, code: int = 2) -> None:
         (["export", "--date", "2024-01-03"], ["there is no warehouse"]),
         (["explain", "anna", "--date", "2024-01-03"], ["there is no warehouse"]),
         (["erase", "anna"], ["there is no warehouse"]),
+        (["retain"], ["there is no warehouse"]),
+        (["retain", "--as-of", "2999-01-01"], ["2999-01-01 lies in the future"]),
+        (["drop"], ["TABLE", "--all"]),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(
@@ -237,6 +240,36 @@ def test_drop_forgets_a_table_and_says_how_to_get_it_back(promo: Promo, tmp_path
     assert "promo run" in told.out
     left = rows(tmp_path, "select count(*) from audit.publications where table_name='core.events'")
     assert left == [(0,)]
+
+
+def test_a_changed_key_starts_a_new_history_in_which_the_erased_stay_erased(
+    promo: Promo, tmp_path: Path
+) -> None:
+    day = ["run", *DAYS, "--select", "events"]
+    promo(*day)
+    assert promo("erase", "anna").code == 0
+    told = promo("drop", "--all")
+    assert told.code == 0
+    assert "promo run" in told.out
+    left = rows(tmp_path, "select distinct schema_name from duckdb_tables()")
+    assert left == [("audit",)]
+    old = pseudonym("ben", "account", KEY).encode()
+    assert old not in (tmp_path / "home" / "warehouse.duckdb").read_bytes()
+    new = "the key after the rotation"
+    assert promo(*day, pseudonym_key=f"{new},{KEY}").code == 0
+    users = rows(tmp_path, "select distinct user_id from raw.events")
+    assert users == [(pseudonym("ben", "account", new),)]
+
+
+def test_retain_tells_what_would_go_and_removes_it(promo: Promo, open_shop: Shop) -> None:
+    on_shop = of_shop(open_shop, promo)
+    dry = on_shop("retain", "--dry-run", "--as-of", "2026-01-12")
+    assert (dry.code, dry.err) == (0, "")
+    assert "features.user_features                       before 2024-01-13" in dry.out
+    wet = on_shop("retain", "--as-of", "2026-01-12")
+    assert "written anew" in wet.out
+    oldest = open_shop.query("select min(as_of_date) from features.user_features")
+    assert oldest == [(open_shop.day(12),)]
 
 
 def test_export_writes_a_day_or_says_that_there_is_none(promo: Promo, open_shop: Shop) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +150,22 @@ def test_nothing_is_written_to_the_current_folder(
     logged = store.log_training(result, TAGS)
     store.load_model(logged.model_version, logged.sha256)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_old_trainings_that_were_never_in_force_can_be_removed_for_good(
+    tmp_path: Path, result: TrainingResult
+) -> None:
+    store = Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlartifacts")
+    champion, kept, gone = (store.log_training(result, TAGS) for _ in range(3))
+    store.set_champion(champion.model_version)
+    before, now = datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(minutes=1)
+    assert store.runs_before(before, {kept.model_version}) == []
+    assert set(store.runs_before(now, {kept.model_version})) == {champion.run_id, gone.run_id}
+    store.remove_runs([champion.run_id, gone.run_id])
+    for logged in (champion, kept):
+        store.load_model(logged.model_version, logged.sha256)
+    with pytest.raises(ModelFileError):
+        store.load_model(gone.model_version, gone.sha256)
+    assert store.runs_before(now, ()) == [kept.run_id, champion.run_id]
+    assert not list(store.artifacts.rglob(f"*{gone.run_id}*"))
+    assert store.champion_version() == champion.model_version

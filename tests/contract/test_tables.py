@@ -45,6 +45,8 @@ def test_a_contract_gives_types_strategies_and_expectations(tmp_path: Path) -> N
         ("columns: {a: {type: date, description: d, nulls: maybe}}", "never, keep, drop"),
         ("columns: {A b: {type: date, description: d}}", "lower_snake_case"),
         ("window: day\ncolumns: {a: {type: date, description: d}}", "unknown columns: day"),
+        ("keep_days: 9\ncolumns: {a: {type: date, description: d}}", "has no age"),
+        ("window: a\nkeep_days: 0\ncolumns: {a: {type: date, description: d}}", "keep_days"),
         (
             "columns: {a: {type: date, description: d}}\n"
             "expectations: [{type: rows, query: select 1}]",
@@ -100,3 +102,13 @@ def test_reason_codes_are_those_of_the_sql_and_of_the_suite() -> None:
 def test_event_types_are_named_once() -> None:
     names = [kind.name for kind in EVENT_TYPES]
     assert len(set(names)) == len(names) == 12
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [("window: day\n", 1095), ("window: day\nkeep_days: 30\n", 30), ("", None)]
+)
+def test_a_windowed_table_says_how_long_its_days_are_kept_or_its_schema_does(
+    tmp_path: Path, told: str, kept: int | None
+) -> None:
+    columns = "columns: {day: {type: date, description: d}}"
+    assert load_contract(written(tmp_path, told + columns)).kept_days == kept

@@ -206,10 +206,10 @@ def test_a_kill_at_any_line_leaves_a_usable_warehouse_and_rewriting_can_be_repea
     erase(warehouse)
     home = Path(warehouse.database).parent
     told = subprocess.run(
-        [sys.executable, "-c", KILLING, str(home), str(tmp_path / "work"), "2"],
+        [sys.executable, "-c", KILLING, str(home), str(tmp_path / "work"), "4"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert told.returncode == 0, told.stdout + told.stderr
-    assert int(told.stdout.split()[-1]) > 15, told.stdout
+    assert int(told.stdout.split()[-1]) >= 12, told.stdout
