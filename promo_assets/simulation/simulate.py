@@ -32,6 +32,7 @@ from promo_assets.simulation.folder import (
     Manifest,
     Options,
     SimulationError,
+    refuse_strangers,
     replace_text,
     replaced,
     write,
@@ -47,6 +48,9 @@ WRITERS = 2
 AHEAD = 3
 """Days that may wait to be written: bounds memory."""
 
+MOST_DAYS = 10_000
+"""Days are kept in 16 bits, some of them relative to later ones."""
+
 Tell = Callable[[date, int], None]
 """Called after each day is played, with its rows."""
 
@@ -56,8 +60,10 @@ def simulate(
 ) -> Manifest:
     """Play ``days`` days of a new shop into ``folder``, which appears when all is written.
 
-    Raises `SimulationError` where ``folder`` holds anything but an older simulation.
+    Raises `SimulationError` where ``folder`` holds anything but an older simulation, and for more
+    days than can be counted.
     """
+    refuse(options, days, folder)
     with replaced(folder) as making:
         simulation = Simulation(options, making, chunk)
         simulation.play(days, tell)
@@ -76,6 +82,14 @@ class Step:
     unknown: int
     """Assignments of users or offers that the shop doesn't know: nothing happened to them."""
     rows: int = 0
+
+
+def refuse(options: Options, days: int, folder: Path) -> None:
+    """Raise `SimulationError` where `simulate` can't or must not begin."""
+    room = min((date.max - options.start).days, MOST_DAYS)
+    if days > room:
+        raise SimulationError(f"{days} days from {options.start} are too many: at most {room}")
+    refuse_strangers(folder)
 
 
 class Simulation:
