@@ -16,7 +16,8 @@ from typing import Any
 import dagster as dg
 
 from promo_assets.assets.table import Table
-from promo_assets.settings import Settings
+from promo_assets.contract.tables import load_contracts
+from promo_assets.settings import PROJECT, Settings
 
 SCHEDULED_GROUPS = ("events", "features", "profiles")
 TRAINING = dg.AssetSelection.assets(
@@ -103,6 +104,29 @@ def schedules() -> Sequence[Any]:
             weekly, name="weekly_training_schedule", hour_of_day=4, minute_of_hour=0
         ),
     ]
+
+
+def retention(settings: Settings) -> dg.ScheduleDefinition:
+    """On Sundays at 05:00 (UTC) what is older than it may be kept is removed: the job
+    ``retention``, which does what ``promo retain`` does."""
+
+    @dg.op(pool="duckdb", retry_policy=dg.RetryPolicy(max_retries=3, delay=60))
+    def remove_old(context: dg.OpExecutionContext) -> None:
+        from promo_assets.retention import retain
+
+        for line in retain(settings, load_contracts(PROJECT / "expectations"), context.instance):
+            context.log.info(line)
+
+    @dg.job(name="retention", description="Remove what is too old; see docs/privacy.md.")
+    def job() -> None:
+        remove_old()
+
+    return dg.ScheduleDefinition(
+        name="retention_schedule",
+        job=job,
+        cron_schedule="0 5 * * 0",
+        execution_timezone="UTC",
+    )
 
 
 def sensors(settings: Settings) -> Sequence[dg.SensorDefinition]:

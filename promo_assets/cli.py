@@ -11,7 +11,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -111,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     summary = command("summary", _summary, "what a range of days holds: rows, gates, strategies")
     summary.add_argument("--from", dest="first", type=_day, required=True, metavar="D")
     summary.add_argument("--to", dest="last", type=_day, required=True, metavar="D")
+    check = command("check", _check, "what a folder of events holds and would be rejected of it")
+    check.add_argument("folder", type=Path, metavar="DIR")
     dev = command("dev", _dev, "the Dagster UI and the MLflow UI on 127.0.0.1")
     dev.add_argument("--port", type=_port, default=3000, help="of Dagster (default 3000)")
     dev.add_argument("--mlflow-port", type=_port, default=5000, help="of MLflow (default 5000)")
@@ -144,10 +146,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     erase = command("erase", _erase, "delete a person from everything under PROMO_HOME, for good")
     erase.add_argument("user", metavar="USER")
+    retain = command("retain", _retain, "remove what is older than it may be kept")
+    retain.add_argument("--dry-run", action="store_true", help="only tell what would go")
+    retain.add_argument("--as-of", type=_day, metavar="D", help="the day that ages count from")
     export = command("export", _export, "write a day's assignments as Parquet and CSV")
     export.add_argument("--date", dest="day", type=_day, required=True, metavar="D")
     drop = command("drop", _drop, "drop a table, to be backfilled after its contract changed")
-    drop.add_argument("table", metavar="TABLE")
+    dropped = drop.add_mutually_exclusive_group(required=True)
+    dropped.add_argument("table", metavar="TABLE", nargs="?")
+    dropped.add_argument(
+        "--all", action="store_true", help="every table; who was erased stays erased"
+    )
     return parser
 
 
@@ -252,6 +261,17 @@ def _summary(options: argparse.Namespace, settings: Settings) -> int:
 
     print_summary(_window(options), _made(settings), ())
     return 0
+
+
+def _check(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.sources.check import look
+    from promo_assets.sources.check_report import report
+    from promo_assets.sources.files import Files
+
+    source = Files.at(options.folder, settings)
+    facts = look(source, settings)
+    print(report(facts, source, settings))
+    return 0 if facts.accepted else 1
 
 
 def _dev(options: argparse.Namespace, settings: Settings) -> int:
@@ -370,6 +390,21 @@ def _erase(options: argparse.Namespace, settings: Settings) -> int:
     return 1 if done.left else 0
 
 
+def _retain(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets.contract.tables import load_contracts
+    from promo_assets.retention import retain
+    from promo_assets.runs import open_instance
+    from promo_assets.settings import PROJECT
+
+    if options.as_of and options.as_of > datetime.now(UTC).date():
+        raise UsageError(f"--as-of {options.as_of} lies in the future: nothing is so old yet")
+    contracts = load_contracts(PROJECT / "expectations")
+    with open_instance(_made(settings)) as instance:
+        for line in retain(settings, contracts, instance, options.as_of, dry_run=options.dry_run):
+            print(line)
+    return 0
+
+
 def _export(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.assets.strategy import export_day
     from promo_assets.warehouse.connection import Warehouse
@@ -389,8 +424,17 @@ def _export(options: argparse.Namespace, settings: Settings) -> int:
 
 def _drop(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.warehouse.connection import Warehouse
-    from promo_assets.warehouse.publish import drop
+    from promo_assets.warehouse.publish import drop, drop_all
+    from promo_assets.warehouse.rewrite import announce, rewrite
 
+    if options.all:
+        warehouse = Warehouse.of(_made(settings))
+        announce(warehouse)
+        with warehouse.get_connection() as connection:
+            drop_all(connection)
+        rewrite(warehouse)
+        print("every table is dropped; build the history again with `promo run --from D --to D`")
+        return 0
     table = _known(options.table, _tables(settings)).contract.table
     with Warehouse.of(_made(settings)).get_connection() as connection:
         drop(connection, table)

@@ -7,6 +7,7 @@ imports neither Great Expectations nor MLflow nor LightGBM (tests/test_definitio
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import dagster as dg
 
@@ -49,7 +50,23 @@ def build_tables(settings: Settings) -> list[Table]:
             f"in {MODELS}, or remove the files"
         )
     by_name = {table.contract.table: table for table in tables}
-    return [automation.automated(table.with_audit_inputs(by_name)) for table in tables]
+    complete = [table.with_audit_inputs(by_name) for table in tables]
+    for reader in complete:
+        check_kept(reader, by_name)
+    return [automation.automated(table) for table in complete]
+
+
+def check_kept(table: Table, tables: Mapping[str, Table]) -> None:
+    """Raises `ContractError` where an input's days are removed while ``table`` still reads them:
+    its newest day could not be computed."""
+    weeks = {name: 7 * (1 - first) for name, (first, _) in table.weekly.items()}
+    for name, days in {**table.inputs, **weeks}.items():
+        kept = tables[name].contract.kept_days
+        if kept is not None and days >= kept:
+            raise ContractError(
+                f"{EXPECTATIONS / name.replace('.', '/')}.yaml: days are kept for {kept} days, but "
+                f"{table.contract.table} reads {days} days back; set keep_days to more than {days}"
+            )
 
 
 def build_definitions(settings: Settings | None = None) -> dg.Definitions:
@@ -62,10 +79,11 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
             warnings.simplefilter("ignore", category)
         assets = [table_asset(table, settings, partitions) for table in build_tables(settings)]
         assets += report.assets(settings, partitions)
+    retention = automation.retention(settings)
     return dg.Definitions(
         assets=assets,
-        jobs=automation.jobs(),
-        schedules=automation.schedules(),
+        jobs=[*automation.jobs(), retention.job],
+        schedules=[*automation.schedules(), retention],
         sensors=[*automation.sensors(settings), late.sensor(settings)],
         resources={"warehouse": Warehouse.of(settings)},
         executor=dg.in_process_executor,

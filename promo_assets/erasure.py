@@ -33,7 +33,7 @@ from promo_assets.settings import Settings
 from promo_assets.strategy.export import leave_out
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import ALWAYS, prepare
-from promo_assets.warehouse.rewrite import Rewritten, check_room, rewrite
+from promo_assets.warehouse.rewrite import Rewritten, announce, check_room, rewrite
 
 IDENTIFIERS = ("user_id", "account_id", "device_id", "identifier")
 """Columns that hold a pseudonym of an account or a device, in whichever table."""
@@ -159,6 +159,7 @@ def erase(user: str, settings: Settings, contracts: Mapping[str, TableContract])
         check_room(warehouse)
         empty_spill(settings)
         cleaned = _clean_files(names, settings)
+        announce(warehouse)
         tables = delete_rows(person, names, connection, contracts)
     rewritten = rewrite(warehouse)
     left, searched_files, searched_bytes = search(names, settings)

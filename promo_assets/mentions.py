@@ -12,7 +12,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -202,25 +202,45 @@ def _sqlite_values(path: Path, names: Names, change: Callable[[bytes], bytes] | 
         return new.decode() if isinstance(value, str) else new
 
     found = 0
-    place = f"{path.as_uri()}?mode={'ro' if change is None else 'rw'}"
+    with sqlite(path, "ro" if change is None else "rw") as opened:
+        opened.create_function("named", 1, named, deterministic=True)
+        opened.create_function("changed", 1, changed, deterministic=True)
+        for table, column in _sqlite_columns(opened):
+            where = f"where typeof({column}) in ('text', 'blob') and named({column})"
+            if change is None:
+                (count,) = opened.execute(f"select count(*) from {table} {where}").fetchone()
+            else:
+                count = opened.execute(
+                    f"update {table} set {column} = changed({column}) {where}"
+                ).rowcount
+            found += count
+    if change is not None and (found or _in_freed_pages(path, names)):
+        vacuum(path)
+    return found
+
+
+def vacuum(path: Path) -> None:
+    """Write an SQLite database anew, because freed pages keep what was on them, and empty its log.
+
+    Raises `BusyFileError` where another process keeps it locked.
+    """
+    with sqlite(path, "rw") as opened:
+        opened.execute("vacuum")
+        opened.execute("pragma wal_checkpoint(truncate)")
+
+
+@contextmanager
+def sqlite(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    """A connection, ``rw`` or ``ro``, whose statements commit by themselves.
+
+    Raises `BusyFileError` where another process keeps the database locked.
+    """
+    place = f"{path.as_uri()}?mode={mode}"
     try:
         with closing(
             sqlite3.connect(place, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         ) as opened:
-            opened.create_function("named", 1, named, deterministic=True)
-            opened.create_function("changed", 1, changed, deterministic=True)
-            for table, column in _sqlite_columns(opened):
-                where = f"where typeof({column}) in ('text', 'blob') and named({column})"
-                if change is None:
-                    (count,) = opened.execute(f"select count(*) from {table} {where}").fetchone()
-                else:
-                    count = opened.execute(
-                        f"update {table} set {column} = changed({column}) {where}"
-                    ).rowcount
-                found += count
-            if change is not None and (found or _in_freed_pages(path, names)):
-                opened.execute("vacuum")
-                opened.execute("pragma wal_checkpoint(truncate)")
+            yield opened
     except sqlite3.OperationalError as error:
         if "locked" not in str(error) and "busy" not in str(error):
             raise
@@ -228,12 +248,13 @@ def _sqlite_values(path: Path, names: Names, change: Callable[[bytes], bytes] | 
             f"{path}: another process keeps this database locked ({error}). Stop the Dagster "
             "daemon, the MLflow server or the run that uses it, and try again"
         ) from error
-    return found
 
 
 def _in_freed_pages(path: Path, names: Names) -> bool:
     log = path.with_name(f"{path.name}-wal")
-    return any(True for file in (path, log) if file.exists() for _ in _spans(file, names))
+    return any(
+        True for file in (path, log) if file.exists() for _ in _spans(file, names, text=False)
+    )
 
 
 def _sqlite_columns(opened: sqlite3.Connection) -> list[tuple[str, str]]:

@@ -23,7 +23,9 @@ CLOSED_SOURCES = {"complete_journey": date(2017, 12, 31)}
 """Sources whose last day has passed: later partitions could only stay missing."""
 
 
-PASSWORD = re.compile(r"(?P<before>[\w+.:-]+://[^:@/]*):(?P<password>.*)@(?P<after>[^@]*)", re.S)
+PASSWORD = re.compile(
+    r"(?P<before>(?!files:)[\w+.-]+:(?://)?[^:@/]*):(?P<password>.*)@(?P<after>[^@]*)", re.S
+)
 PASSWORD_OPTION = re.compile(r"([?&;])(?:password|passwd|pwd)=(?P<password>[^&;]*)", re.I)
 
 

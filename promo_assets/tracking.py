@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,53 @@ class Tracking:
             return int(self.client.get_model_version_by_alias(REGISTERED, CHAMPION).version)
         except MlflowException:
             return None
+
+    def runs_before(self, time: datetime, kept: Collection[int]) -> list[str]:
+        """The trainings that began before ``time`` and whose versions are not in ``kept``."""
+        from mlflow.entities import ViewType
+
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            return []
+        began = f"attributes.start_time < {int(time.timestamp() * 1000)}"
+        runs: list[str] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [found.experiment_id], began, ViewType.ALL, page_token=token
+            )
+            runs += [
+                run.info.run_id
+                for run in page
+                if int(run.data.tags.get("model_version", -1)) not in kept
+            ]
+            token = page.token
+            if not token:
+                return runs
+
+    def remove_runs(self, run_ids: Collection[str]) -> None:
+        """Remove trainings for good: run, registered version and files. The version that the
+        alias points at stays."""
+        import shutil
+        from urllib.parse import unquote, urlparse
+
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        store = SqlAlchemyStore(self.uri, self.artifacts.resolve().as_uri())
+        champion = self.champion_version()
+        for run_id in run_ids:
+            run = self.client.get_run(run_id)
+            version = int(run.data.tags.get("model_version", -1))
+            if version == champion:
+                continue
+            if version >= 0:
+                self.client.delete_model_version(REGISTERED, str(version))
+            if run.info.lifecycle_stage == "active":
+                self.client.delete_run(run_id)
+            store._hard_delete_run(run_id)  # What `mlflow gc` does.
+            folder = Path(unquote(urlparse(run.info.artifact_uri).path)).parent
+            if self.artifacts.resolve() in folder.parents:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(EXPERIMENT)

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, timedelta
 
 import polars as pl
 
 from promo_assets import identity
 from promo_assets.assets.table import Produce, Production, ProductionError, Table
-from promo_assets.contract.events import EVENT_COLUMNS, EVENT_TYPES
+from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
 from promo_assets.deliveries import record
 from promo_assets.pseudonyms import Kind, key_parameters, keys_of, pseudonym_sql
 from promo_assets.settings import Settings, SettingsError
-from promo_assets.sources import Source, SourceError, open_source
+from promo_assets.sources import SourceError, UnreachableError, open_source
 from promo_assets.strategy.catalogue import CatalogueError, load_catalogue
 from promo_assets.warehouse.publish import Query
 
 CALENDAR = (date(2000, 1, 1), date(2050, 1, 1))
 
-# The hash keeps the place of every value: 'a', null and null, 'a' are different rows.
-_HASH = ", ".join(
-    f"coalesce({column.name}, chr(0))"
-    for column in EVENT_COLUMNS
-    if column.name not in ("event_id", "event_date")
-)
 ENTRY = f"""
 with delivered as materialized ({{select}}),
 known as (select * from delivered where {{kept}}),
@@ -44,7 +39,7 @@ entered as (
     left join accounts on accounts.user_id = known.user_id
     left join devices on devices.device_id = known.device_id
 )
-select *, coalesce(event_id, md5(concat_ws(chr(31), {_HASH}))) as event_key
+select *, {EVENT_KEY} as event_key
 from entered
 """
 """Pseudonyms on entry, and the key that finds repeated rows: of what is stored, not of what was
@@ -76,12 +71,10 @@ NOT_ERASED_BEFORE = """
 def raw_events(production: Production) -> Query:
     """The delivered rows of the window under pseudonyms, without those of erased people."""
     assert production.window is not None
-    source = _source(production)
-    try:
+    with _explained():
+        source = open_source(production.settings)
         query = source.events(production.window, production.connection)
         fingerprints = source.fingerprints(production.window, production.connection)
-    except SourceError as error:
-        raise ProductionError(str(error)) from error
     record(production.connection, production.window, fingerprints, production.run_id)
     production.note({"source": f"{source.name} {source.version}"})
     kinds: dict[str, Kind] = {"user_id": "account", "device_id": "device"}
@@ -95,26 +88,29 @@ def raw_events(production: Production) -> Query:
 
 def items(production: Production) -> Query:
     """The source's item table."""
-    return _source(production).items(production.connection)
+    with _explained():
+        return open_source(production.settings).items(production.connection)
 
 
 def users(production: Production) -> Query:
     """The source's user table, under pseudonyms."""
-    return _pseudonymous(production, _source(production).users(production.connection))
+    with _explained():
+        query = open_source(production.settings).users(production.connection)
+    return _pseudonymous(production, query)
 
 
 def device_links(production: Production) -> Query:
     """The links of devices to accounts that the source states, under pseudonyms."""
-    return _pseudonymous(
-        production, _source(production).device_links(production.connection), "device_id"
-    )
+    with _explained():
+        query = open_source(production.settings).device_links(production.connection)
+    return _pseudonymous(production, query, "device_id")
 
 
 def consents(production: Production) -> Query:
     """What people allowed and refused, under pseudonyms: one row a statement."""
-    query = _pseudonymous(
-        production, _source(production).consents(production.connection), "device_id"
-    )
+    with _explained():
+        query = open_source(production.settings).consents(production.connection)
+    query = _pseudonymous(production, query, "device_id")
     return Query(CONSENTS.format(select=query.sql), query.parameters)
 
 
@@ -146,9 +142,13 @@ def identity_rules(settings: Settings) -> identity.Rules:
     )
 
 
-def _source(production: Production) -> Source:
+@contextmanager
+def _explained() -> Iterator[None]:
+    """A source's error as one of the table's; where nobody answers, a later try may help."""
     try:
-        return open_source(production.settings)
+        yield
+    except UnreachableError:
+        raise
     except SourceError as error:
         raise ProductionError(str(error)) from error
 

@@ -59,6 +59,15 @@ EVENT_COLUMNS = (
     ),
 )
 
+# The hash keeps the place of every value: 'a', null and null, 'a' are different rows.
+_VALUES = ", ".join(
+    f"coalesce({column.name}, chr(0))"
+    for column in EVENT_COLUMNS
+    if column.name not in ("event_id", "event_date")
+)
+EVENT_KEY = f"coalesce(event_id, md5(concat_ws(chr(31), {_VALUES})))"
+"""The key of a delivered row in SQL: rows with the same key are the same event."""
+
 EVENT_TYPES = (
     EventType("view", "An item or page was viewed."),
     EventType("search", "A search was made."),

@@ -20,6 +20,10 @@ TYPE = re.compile(r"[A-Z][A-Z ]*(\(\d+(,\s*\d+)?\))?(\[\])?")
 READ = re.compile(r"(?:from|join)\s+([a-z][a-z0-9_]*\.[a-z][a-z0-9_]*)")
 Severity = Literal["critical", "warning"]
 
+KEEP_DAYS = {"raw": 1095, "core": 1095}
+"""Days that a windowed table's partitions are kept, by schema, where its contract doesn't say."""
+KEEP_DAYS_ELSEWHERE = 730
+
 
 class ContractError(ValueError):
     """A contract file is wrong; the message says where, what, and what to do."""
@@ -108,7 +112,9 @@ class TableContract(_Strict):
     """A table's contract.
 
     ``window`` is its partition column (a DATE), or None: replaced whole. ``part`` is the second
-    partition column of a table that is partitioned by day and segment.
+    partition column of a table that is partitioned by day and segment. Days older than
+    ``keep_days`` (by default `KEEP_DAYS`) are removed by ``promo retain``. A change log names in
+    ``newest_by`` whose newest row still holds, and is kept however old it is.
     """
 
     table: str
@@ -117,6 +123,8 @@ class TableContract(_Strict):
     grain: tuple[str, ...] = ()
     window: str | None = None
     part: str | None = None
+    keep_days: int | None = Field(default=None, ge=1)
+    newest_by: tuple[str, ...] = ()
     columns: dict[str, Column]
     expectations: tuple[Expectation, ...] = ()
 
@@ -125,11 +133,14 @@ class TableContract(_Strict):
         for name in self.columns:
             if not NAME.fullmatch(name):
                 raise ValueError(f"column {name!r}: expected lower_snake_case")
-        named = {*self.grain, *filter(None, (self.window, self.part))}
+        named = {*self.grain, *self.newest_by, *filter(None, (self.window, self.part))}
         if unknown := named - set(self.columns):
             raise ValueError(
-                f"grain, window or part names unknown columns: {', '.join(sorted(unknown))}"
+                "grain, window, part or newest_by names unknown columns: "
+                f"{', '.join(sorted(unknown))}"
             )
+        if self.window is None and (self.keep_days or self.newest_by):
+            raise ValueError("keep_days and newest_by need a window: what has no days has no age")
         return self
 
     @property
@@ -139,6 +150,13 @@ class TableContract(_Strict):
     @property
     def table_name(self) -> str:
         return self.table.split(".")[1]
+
+    @property
+    def kept_days(self) -> int | None:
+        """How many days a partition is kept; None for a table without partitions."""
+        if self.window is None:
+            return None
+        return self.keep_days or KEEP_DAYS.get(self.schema_name, KEEP_DAYS_ELSEWHERE)
 
     @cached_property
     def audited_against(self) -> frozenset[str]:

@@ -50,7 +50,7 @@ select
     $source as source,
     $table as source_file,
     {source_row} as source_row,
-    cast(null as varchar) as note,
+    {note} as note,
 from dated
 where event_date >= $start and event_date < $end
 """
@@ -166,6 +166,7 @@ class Database:
             delivered=self._select(table, where),
             relation=RELATION,
             source_row=source_row,
+            note=self.mapping.note_sql(),
         )
         bounds = {"first": self.first, "start": window.start, "end": window.end}
         return Query(sql, bounds | {"source": self.name, "table": table.name})
@@ -247,7 +248,8 @@ class Database:
         the server is to send it once."""
         copy = f"{self.address.alias}_{stem}"
         key = table.key
-        number = _name(key) if key else "row_number() over (order by all) - 1"
+        order = ", ".join(_name(name) for name in table.columns)
+        number = _name(key) if key else f"row_number() over (order by {order}) - 1"
         try:
             connection.execute(
                 f"create or replace temporary table {copy} as "

@@ -65,8 +65,8 @@ class Files:
         expected = folder if mapping.events else folder / "events"
         if not expected.is_dir():
             raise SourceError(
-                f"PROMO_SOURCE={settings.source}: {expected} is not a folder; expected event "
-                "files in events/**/*.{parquet,csv,jsonl}"
+                f"{expected} is not a folder; expected event files in "
+                "events/**/*.{parquet,csv,jsonl}, or where mapping.yaml says under events:"
             )
         store = settings.home / "inventory.sqlite"
         return cls(folder, settings.start, settings.timezone, mapping, store, name)
@@ -85,12 +85,16 @@ class Files:
         with self.inventory(connection) as inventory:
             if broken := inventory.broken(window):
                 raise SourceError(self._unreadable(broken))
-            groups = _by_layout(inventory.files(window))
-            selects = [inventory.select_of(layout) for layout in groups]
+            return self.rows(window, inventory)
+
+    def rows(self, window: Window, inventory: Inventory) -> Query:
+        """The rows of ``window`` in the readable files of the inventory."""
+        groups = _by_layout(inventory.files(window))
+        selects = [inventory.select_of(layout) for layout in groups]
         if not groups:
             return nothing(EVENT_TYPES)
         parameters: dict[str, Any] = {
-            "first": self.first,
+            "first": inventory.first,
             "start": window.start,
             "end": window.end,
             "source": self.name,
@@ -109,16 +113,16 @@ class Files:
         )
 
     def items(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return self._dimensions(connection).items()
+        return self.dimensions(connection).items()
 
     def users(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return self._dimensions(connection).users()
+        return self.dimensions(connection).users()
 
     def device_links(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return self._dimensions(connection).device_links()
+        return self.dimensions(connection).device_links()
 
     def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
-        return self._dimensions(connection).consents()
+        return self.dimensions(connection).consents()
 
     def fingerprints(
         self, window: Window, connection: duckdb.DuckDBPyConnection
@@ -126,7 +130,9 @@ class Files:
         with self.inventory(connection) as inventory:
             return inventory.fingerprints(window)
 
-    def _dimensions(self, connection: duckdb.DuckDBPyConnection) -> Dimensions:
+    def dimensions(self, connection: duckdb.DuckDBPyConnection) -> Dimensions:
+        """The tables beside the events."""
+
         def find(stem: str) -> TableFile | None:
             return TableFile.find(self.folder, stem, connection)
 

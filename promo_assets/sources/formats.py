@@ -38,6 +38,9 @@ DELIMITERS = ",;\t|"
 LONGEST_HEADER = 1 << 20
 CHUNK = 1 << 20
 
+KIND = re.compile(r"^[A-Z]\w*( \w+)? Error: ")
+"""How DuckDB's messages begin."""
+
 CLOSED = r'([^\s:,\[{\\]"\s*:\s*)'
 """The end of a JSON key: a quote that neither opens a text nor is part of one."""
 ROUNDED = r"-?\d+(?:\.\d*0|\.\d{10,}|(?:\.\d+)?[eE][-+]?\d+)"
@@ -143,14 +146,15 @@ def digest_of(path: Path) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """What is wrong with a file, in one line: DuckDB's first lines, without its advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """What is wrong with a file, in one line: DuckDB's first lines, without its advice and
+    without the row, which may be personal."""
     kept: list[str] = []
-    for line in lines or [type(error).__name__]:
+    for line in filter(None, map(str.strip, str(error).splitlines())):
         if line.startswith(("Possible", "* ", "file = ", "LINE ")):
             break
-        kept.append(line)
-    text = ", ".join(kept)
+        if not line.startswith("Original Line"):
+            kept.append(line)
+    text = KIND.sub("", ", ".join(kept) or type(error).__name__)
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
@@ -187,7 +191,8 @@ def _csv_layout(path: Path, packed: str | None) -> Layout:
 
 
 def _first_record(text: str, delimiter: str) -> list[str]:
-    return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+    lines = io.StringIO(text, newline="")
+    return next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
 
 
 def _unique(header: list[str]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 import duckdb
 
 from promo_assets.partitions import Window
+from promo_assets.sources import SourceError
 from promo_assets.sources.formats import (
     FILE,
     NAME,
@@ -29,7 +30,7 @@ from promo_assets.sources.formats import (
     layout_of,
     reason_of,
 )
-from promo_assets.sources.mapping import RELATION, SourceMapping, globs
+from promo_assets.sources.mapping import RELATION, SourceMapping, column_sql, globs
 
 SCHEMA = """
 create table if not exists files (
@@ -37,9 +38,13 @@ create table if not exists files (
     problem text, read_as text, row_count integer, primary key (folder, path)
 ) without rowid;
 create table if not exists days (
-    folder text, day integer, path text, row_count integer, primary key (folder, day, path)
+    folder text, path text, day integer, row_count integer, primary key (folder, path, day)
 ) without rowid;
+create index if not exists by_day on days (folder, day, path, row_count);
 """
+VERSION = 1
+"""Of the schema and of what is counted; a new one starts the inventory anew."""
+
 PATIENCE = 60
 """Seconds that a process waits while another one writes what it found."""
 
@@ -118,16 +123,15 @@ def day_in(path: str) -> date | None:
 
 
 class Inventory:
-    """The inventory of one folder; ``store`` None keeps it in memory, for one look."""
+    """The inventory of one folder; ``store`` None keeps it in memory, for one look. ``first`` is
+    the first partition, which takes older rows too."""
 
     def __init__(
         self, folder: Path, store: Path | None, mapping: SourceMapping, zone: str, first: date
     ) -> None:
-        if store:
-            store.parent.mkdir(parents=True, exist_ok=True)
-        self._folder, self._mapping, self._zone, self._first = folder, mapping, zone, first
-        self._db = sqlite3.connect(store or ":memory:", timeout=PATIENCE, isolation_level=None)
-        self._db.executescript(SCHEMA)
+        self._folder, self._mapping, self._zone = folder, mapping, zone
+        self.first = first
+        self._db = _open(store)
         self._here = str(folder)
         self._times: dict[str, str] = {}
         self._layouts: dict[str, Layout] = {}
@@ -169,19 +173,26 @@ class Inventory:
         return [
             found
             for found in self.files()
-            if found.problem and (found.day is None or max(found.day, self._first) in days)
+            if found.problem and (found.day is None or max(found.day, self.first) in days)
         ]
 
     def days(self) -> dict[date, int]:
-        """Rows by the day to which they belong, of all days that a date can tell."""
+        """Rows by the day to which they belong; those after the last day of all count for it."""
         found: dict[date, int] = defaultdict(int)
         told = self._db.execute(
             "select day, sum(row_count) from days where folder = ? group by day", (self._here,)
         )
         for day, count in told:
-            if day <= (date.max - EPOCH).days:
-                found[self._day(day)] += count
+            found[self._day(day)] += count
         return dict(sorted(found.items()))
+
+    def first_day(self, since: date) -> date | None:
+        """The first day from ``since`` on that has rows."""
+        (day,) = self._db.execute(
+            "select min(day) from days where folder = ? and day >= ?",
+            (self._here, (since - EPOCH).days),
+        ).fetchone()
+        return None if day is None else self._day(day)
 
     def fingerprints(self, window: Window) -> dict[date, str]:
         """By day, a hash over the files that hold rows of it: path, content, how it is read, and
@@ -235,6 +246,7 @@ class Inventory:
         before = known.get(seen.path)
         return (
             before is None
+            or not before.layout  # It couldn't be read; the disk or the network may be better now.
             or (before.size, before.changed) != (seen.size, seen.changed)
             or before.read_as != self._read_as(before.layout)
         )
@@ -278,9 +290,7 @@ class Inventory:
     ) -> None:
         """Count the rows of ``group`` by day in one scan that reads every value."""
         types = layout.types()
-        values = ", ".join(
-            f'count({RELATION}."{name.replace(chr(34), chr(34) * 2)}")' for name in types
-        )
+        values = ", ".join(f"count({column_sql(name)})" for name in types)
         happened = self._mapping.time_sql(types, self._zone)
         try:
             rows = cursor.execute(
@@ -289,6 +299,8 @@ class Inventory:
                 "group by all",
                 {"files": [str(self._folder / one.seen.path) for one in group]},
             ).fetchall()
+        except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+            raise  # No file's fault.
         except duckdb.Error as error:
             if len(group) == 1:
                 group[0].layout, group[0].problem = "", reason_of(error)
@@ -312,7 +324,7 @@ class Inventory:
             self._db.executemany(
                 "insert into days values (?, ?, ?, ?)",
                 [
-                    (self._here, day, one.seen.path, count)
+                    (self._here, one.seen.path, day, count)
                     for one in recounted
                     for day, count in (one.days or {}).items()
                 ],
@@ -346,12 +358,40 @@ class Inventory:
 
     def _within(self, window: Window) -> tuple[str, dict[str, int]]:
         """The condition on ``days.day`` for rows of ``window``: the first day has older ones."""
-        low = UNDATED if window.start <= self._first else (window.start - EPOCH).days
-        bounds = {"low": low, "high": (max(window.end, self._first) - EPOCH).days}
+        low = UNDATED if window.start <= self.first else (window.start - EPOCH).days
+        bounds = {"low": low, "high": (max(window.end, self.first) - EPOCH).days}
         return "and day >= :low and day < :high", bounds
 
     def _day(self, day: int) -> date:
-        return self._first if day < (self._first - EPOCH).days else EPOCH + timedelta(days=day)
+        if day < (self.first - EPOCH).days:
+            return self.first
+        return EPOCH + timedelta(days=min(day, (date.max - EPOCH).days))
+
+
+def _open(store: Path | None) -> sqlite3.Connection:
+    """The cache; what is no inventory of this version is replaced, since nothing is lost."""
+    if store is None:
+        db = sqlite3.connect(":memory:", isolation_level=None)
+        db.executescript(SCHEMA)
+        return db
+    store.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _of_this_version(sqlite3.connect(store, timeout=PATIENCE, isolation_level=None))
+    except sqlite3.OperationalError as error:
+        raise SourceError(f"{store}: {error}; another process may hold it, try again") from error
+    except sqlite3.DatabaseError:
+        store.unlink(missing_ok=True)
+        return _of_this_version(sqlite3.connect(store, timeout=PATIENCE, isolation_level=None))
+
+
+def _of_this_version(db: sqlite3.Connection) -> sqlite3.Connection:
+    (version,) = db.execute("pragma user_version").fetchone()
+    if version != VERSION:
+        db.executescript(
+            "begin immediate; drop table if exists files; drop table if exists days;"
+            f"{SCHEMA} pragma user_version = {VERSION}; commit;"
+        )
+    return db
 
 
 def _short_hash(text: str) -> str:

@@ -240,6 +240,20 @@ def drop(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     connection.execute("commit")
 
 
+def drop_all(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop every table, published or staged, and forget what was delivered, published and found,
+    in one transaction. ``audit.erased`` stays: erased people don't come back with the history."""
+    prepare(connection)
+    tables = connection.execute("select schema_name, table_name from duckdb_tables()").fetchall()
+    connection.execute("begin")
+    for schema, table in tables:
+        if schema != "audit":
+            connection.execute(f'drop table "{schema}"."{table}"')
+        elif table != "erased":
+            connection.execute(f'delete from audit."{table}"')
+    connection.execute("commit")
+
+
 def _broken_chain(
     connection: duckdb.DuckDBPyConnection,
     window: Window,

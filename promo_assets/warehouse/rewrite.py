@@ -24,6 +24,10 @@ UNFINISHED = ".rewriting"
 """Added to the warehouse's name: the new file while it is written. A kill leaves it behind, and
 the next rewriting starts it anew."""
 
+DUE = ".rewrite-due"
+"""Added to the warehouse's name: a file that is there as long as deleted rows may have left their
+bytes. A kill can't make anybody forget it."""
+
 SPARE = 64 * 2**20
 """Bytes of disk that stay free beside the copy: its catalogue, and blocks that are not full."""
 
@@ -63,6 +67,18 @@ def check_room(warehouse: Warehouse) -> None:
         )
 
 
+def announce(warehouse: Warehouse) -> None:
+    """Note, before rows are deleted, that the warehouse must be written anew afterwards."""
+    due = _beside(warehouse, DUE)
+    due.touch()
+    _sync(due.parent)
+
+
+def is_due(warehouse: Warehouse) -> bool:
+    """Whether rows were deleted since the warehouse was last written anew."""
+    return _beside(warehouse, DUE).exists()
+
+
 def rewrite(warehouse: Warehouse) -> Rewritten:
     """Copy the live rows of the warehouse to a new file and put it in the old one's place.
 
@@ -81,7 +97,12 @@ def rewrite(warehouse: Warehouse) -> Rewritten:
             _sync(path.parent)
     finally:
         _remove_unfinished(path)
+    _beside(warehouse, DUE).unlink(missing_ok=True)
     return Rewritten(before, path.stat().st_size, time.perf_counter() - began)
+
+
+def _beside(warehouse: Warehouse, suffix: str) -> Path:
+    return Path(f"{warehouse.database}{suffix}")
 
 
 def _wal(path: Path) -> Path:

@@ -31,6 +31,9 @@ BINARIES: Mapping[Kind, Sequence[str]] = {
 ACCOUNTS: Mapping[Kind, str] = {"mariadb": "mysql", "postgresql": "postgres"}
 PLACES = ("/usr/sbin", "/usr/bin", "/usr/local/bin")
 
+NEEDLE = "s3cret"
+"""What every way to write `PASSWORD` down has in it."""
+
 USER = "reader"
 PASSWORD = "s3cret p@ss/w:rd%'\"\\ 秘密"
 """Every character that a URL, a connection string or SQL treats specially."""

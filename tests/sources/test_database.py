@@ -7,23 +7,33 @@ must give the same events.
 from __future__ import annotations
 
 import random
+import re
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import duckdb
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from promo_assets.partitions import Window
-from promo_assets.settings import Settings
-from promo_assets.sources import Source, open_source
+from promo_assets.settings import Settings, SettingsError, load_settings
+from promo_assets.sources import Source, SourceError, UnreachableError, open_source
+from promo_assets.sources.addresses import Address, load_extension
 from promo_assets.sources.database import Database
+from promo_assets.sources.dialects import MYSQL, POSTGRESQL, Dialect
 from promo_assets.sources.files import Files
 from promo_assets.sources.mapping import COLUMNS, SourceMapping
-from tests.sources.servers import Server
+from promo_assets.warehouse.publish import Query
+from tests.sources.servers import NEEDLE, PASSWORD, USER, Server
 
 FIRST = date(2024, 1, 1)
 MONTH = Window(FIRST, date(2024, 2, 1))
@@ -308,3 +318,462 @@ def test_every_day_has_the_rows_that_the_same_rows_in_a_file_give(
             counted[row[-1]] = counted.get(row[-1], 0) + 1
         told = source.fingerprints(window, connection)
         assert {at: int(text.split()[0]) for at, text in told.items()} == counted, window
+
+
+@pytest.mark.parametrize("nothing", ["0000-00-00", "2024-02-00", "2024-00-03 10:00:00"])
+def test_dates_that_are_none_belong_to_the_first_day(
+    request: pytest.FixtureRequest, connection: duckdb.DuckDBPyConnection, nothing: str
+) -> None:
+    server: Server = request.getfixturevalue("mariadb")
+    server.empty()
+    create(server)
+    server.execute(
+        f"set sql_mode = ''; insert into events (id, event_time) values (1, '{nothing}')"
+    )
+    source = source_of(server)
+    assert read(source, connection, MONTH, "event_time, event_date") == [(None, FIRST)]
+    assert [len(read(source, connection, day(number))) for number in (0, 1, 30)] == [1, 0, 0]
+
+
+# What the servers were asked.
+
+
+def asked(server: Server, statements: Sequence[str]) -> list[str]:
+    """The selects on the table of events that were executed, not only prepared."""
+    way = {"mariadb": "Execute\t", "postgresql": "statement: "}[server.kind]
+    return [
+        line for line in statements if re.search(rf"{way}.*select .* from [`\"]events[`\"]", line)
+    ]
+
+
+def test_only_the_rows_of_the_window_leave_the_server_which_finds_them_by_index(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    create(server)
+    days = 200
+    rows = [event(n, f"{FIRST + timedelta(days=n // 20)} 10:00:00") for n in range(20 * days)]
+    server.insert("events", rows)
+    window, source = day(100), source_of(server)
+    with evidence_of_work(server) as found, server.statements() as statements:
+        assert len(read(source, connection, window)) == 20
+    told = [line for line in asked(server, statements) if "event_time" in line]
+    assert told
+    assert all(f">= '{window.start} 00:00:00'" in line for line in told)
+    assert all(f"< '{window.end} 00:00:00'" in line for line in told)
+    assert found == [(20, 20)], "rows sent, rows examined"
+
+
+@contextmanager
+def evidence_of_work(server: Server) -> Iterator[list[tuple[int, int]]]:
+    """Rows sent and rows examined by each statement that read events, as the server counts."""
+    found: list[tuple[int, int]] = []
+    if server.kind == "mariadb":
+        log = server.folder / "slow.log"
+        server.execute(
+            "analyze table events; "
+            f"set global slow_query_log_file = '{log}'; set global long_query_time = 0; "
+            "set global slow_query_log = 1"
+        )
+        yield found
+        server.execute("set global slow_query_log = 0; set global long_query_time = 10")
+        pattern = r"Rows_sent: (\d+)\s+Rows_examined: (\d+)(?:(?!\n# User).)*?from `events` where"
+        found += [(int(a), int(b)) for a, b in re.findall(pattern, log.read_text(), re.S)]
+        return
+    server.execute(
+        "load 'auto_explain'; analyze events; "
+        "alter role reader set session_preload_libraries = 'auto_explain'; "
+        "alter system set auto_explain.log_min_duration = 0; "
+        "alter system set auto_explain.log_analyze = on; select pg_reload_conf()"
+    )
+    with server.statements() as statements:
+        yield found
+    server.execute("alter role reader reset session_preload_libraries")
+    text = "\n".join(statements)
+    plans = re.findall(r"Index Scan using on_time on events .*?rows=(\d+) loops=1\)", text)
+    found += [(int(rows), int(rows)) for rows in plans]
+
+
+def test_the_first_day_takes_older_rows_by_a_filter_too(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    create(server)
+    server.insert(
+        "events", [event(1, "2001-01-01"), event(2, "2024-01-01"), event(3, "2024-01-02")]
+    )
+    with server.statements() as statements:
+        assert len(read(source_of(server), connection, day(0))) == 2
+    assert all(
+        "< '2024-01-02 00:00:00'" in line
+        for line in asked(server, statements)
+        if "event_type" in line
+    )
+
+
+@pytest.mark.parametrize("clock", ["wall", "instant"])
+def test_bounds_are_those_that_clocks_of_the_zone_show(
+    server: Server, connection: duckdb.DuckDBPyConnection, clock: str
+) -> None:
+    create(server, clock)
+    source = source_of(server, timezone="America/New_York")
+    with server.statements() as statements:
+        read(source, connection, Window(date(2024, 7, 1), date(2024, 7, 2)))
+    low = {"wall": "'2024-06-30 20:00:00'", "instant": "'2024-07-01 00:00:00"}[clock]
+    assert all(low in line for line in asked(server, statements) if "event_type" in line)
+
+
+# Places of rows.
+
+
+def test_a_row_without_a_number_as_key_has_the_same_place_whatever_order_it_was_inserted_in(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    rows = [event(n % 7, f"2024-01-0{1 + n % 3} 10:00:00") for n in range(60)]
+    places = []
+    for told in (rows, rows[::-1]):
+        server.empty()
+        create(server, key="id bigint, ")
+        server.insert("events", told)
+        shown = "event_date, source_row, user_id, quantity"
+        places.append(read(source_of(server), connection, shown=shown))
+        single = read(source_of(server), connection, day(1), shown)
+        assert single == [row for row in places[-1] if row[0] == date(2024, 1, 2)]
+    assert places[0] == places[1]
+    numbers: dict[date, list[int]] = {}
+    for at, number, *_ in places[0]:
+        numbers.setdefault(at, []).append(number)
+    assert numbers == {at: list(range(20)) for at in numbers}
+
+
+@pytest.mark.parametrize("key", [-5, 5])
+def test_places_are_never_negative(
+    server: Server, connection: duckdb.DuckDBPyConnection, key: int
+) -> None:
+    create(server)
+    server.insert("events", [event(key, "2024-01-02"), event(7, "2024-01-02")])
+    expected = [(5,), (7,)] if key > 0 else [(0,), (1,)]
+    assert read(source_of(server), connection, shown="source_row") == expected
+
+
+# Late data.
+
+
+def test_a_late_row_changes_the_fingerprint_of_its_day_only(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    create(server)
+    rows = [event(n, f"2024-01-0{1 + n % 5} 10:07:00") for n in range(50)]
+    server.insert("events", rows)
+    source = source_of(server)
+    before = source.fingerprints(MONTH, connection)
+    assert before == {FIRST + timedelta(days=n): "10 rows" for n in range(5)}
+    server.insert("events", [event(100, "2024-01-03 23:59:59.999999"), event(101, "2003-01-01")])
+    after = source.fingerprints(MONTH, connection)
+    assert {at for at in after if after[at] != before[at]} == {date(2024, 1, 3), FIRST}
+
+
+@pytest.mark.parametrize("named", ["updated_at", "changed_on"])
+def test_an_update_in_place_changes_the_fingerprint_where_a_column_tells_it(
+    server: Server, connection: duckdb.DuckDBPyConnection, tmp_path: Path, named: str
+) -> None:
+    create(server)
+    server.execute(f"alter table events add column {named} timestamp null")
+    rows = [event(n, f"2024-01-0{1 + n} 10:07:00", **{named: "2024-02-01"}) for n in range(5)]
+    server.insert("events", rows)
+    (tmp_path / "mapping.yaml").write_text(
+        "updated_at: changed_on" if named != "updated_at" else ""
+    )
+    source = source_of(server, tmp_path / "mapping.yaml")
+    before = source.fingerprints(MONTH, connection)
+    assert before[FIRST] == "1 rows, updated 2024-02-01 00:00:00"
+    server.execute(f"update events set quantity = 99, {named} = '2024-02-02 03:04:05' where id = 2")
+    after = source.fingerprints(MONTH, connection)
+    assert {at for at in after if after[at] != before[at]} == {date(2024, 1, 3)}
+    assert after == {at: source.fingerprints(Window(at, at + timedelta(days=1)), connection)[at]
+                     for at in after}  # fmt: skip
+
+
+def test_fingerprints_are_counted_by_the_server(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    create(server)
+    server.insert("events", [event(1, "2024-01-03")])
+    with server.statements() as statements:
+        source_of(server).fingerprints(day(2), connection)
+    told = [line for line in asked(server, statements) if "count(*)" in line]
+    assert told
+    assert all("'2024-01-03 00:00:00'" in line and "group by" in line for line in told)
+
+
+# Names.
+
+
+def test_tables_and_columns_have_the_names_that_the_mapping_tells(
+    server: Server, connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    odd = {"mariadb": "`what \"it's`", "postgresql": '"what ""it\'s"'}[server.kind]
+    server.execute(f"create table {odd} (ts bigint, what varchar(20), who int, pennies int)")
+    server.execute(f"insert into {odd} values (1704276000, 'buy', 7, 350)")
+    path = tmp_path / "mapping.yaml"
+    path.write_text(
+        "events_table: what \"it's\n"
+        "columns: {event_time: ts, event_type: what, user_id: who, unit_price: pennies}\n"
+        "values: {event_type: {buy: purchase}}\ntime_format: epoch_seconds\n"
+        "units: {money: cents}\n"
+    )
+    shown = "event_time, event_type, user_id, unit_price, source_file"
+    assert read(source_of(server, path), connection, day(2), shown) == [
+        ("2024-01-03 10:00:00.000000", "purchase", "7", "3.50", "what \"it's")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setup", "mapping", "told"),
+    [
+        ("select 1", "", "there is no table 'events'"),
+        ("create table events (event_time timestamp)", "events_table: evnts", "no table 'evnts'"),
+        (
+            "create table events (happened timestamp)",
+            "",
+            "has no column 'event_time' (found happened)",
+        ),
+        (
+            "create table events (event_time timestamp)",
+            "updated_at: changed",
+            "has no column 'changed', which PROMO_MAPPING names under updated_at",
+        ),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_to_do(
+    server: Server, tmp_path: Path, setup: str, mapping: str, told: str
+) -> None:
+    server.execute(setup)
+    (tmp_path / "mapping.yaml").write_text(mapping)
+    with pytest.raises(SourceError) as error:
+        source_of(server, tmp_path / "mapping.yaml").check()
+    assert told in str(error.value)
+    assert f"@127.0.0.1:{server.port}/shop" in str(error.value)
+    assert "PROMO_MAPPING" in str(error.value)
+
+
+def test_a_mapping_that_is_not_there_is_told(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"PROMO_MAPPING=.*nowhere\.yaml: there is no such file"):
+        source_of(server, tmp_path / "nowhere.yaml")
+
+
+# The tables beside the events.
+
+
+def test_items_users_identities_and_consents_are_those_of_the_same_files(
+    server: Server, connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    create(server)
+    time_type = TIMES[server.kind]["wall"]
+    tables: Mapping[str, tuple[str, list[Row]]] = {
+        "items": (
+            "item_id varchar(20) primary key, category varchar(99), brand varchar(20), "
+            "list_price decimal(18, 2), unit_cost decimal(18, 2), in_stock boolean",
+            [
+                {"item_id": "a", "category": "Food/Tea", "brand": "Käse", "list_price": "3.50",
+                 "unit_cost": None, "in_stock": True},
+                {"item_id": "b", "category": None, "brand": None, "list_price": None,
+                 "unit_cost": "1.20", "in_stock": False},
+            ],
+        ),
+        "users": (
+            f"user_id varchar(20) primary key, signup_time {time_type}, consent_marketing boolean, "
+            "consent_analytics boolean, city varchar(20), age int",
+            [
+                {"user_id": "u1", "signup_time": "2023-06-01 12:00:00", "consent_marketing": True,
+                 "consent_analytics": None, "city": "北京", "age": 40},
+                {"user_id": "u2", "signup_time": None, "consent_marketing": False,
+                 "consent_analytics": True, "city": None, "age": 7},
+            ],
+        ),
+        "identities": (
+            f"device_id varchar(20), user_id varchar(20), linked_at {time_type}",
+            [{"device_id": "d1", "user_id": "u1", "linked_at": "2024-01-02 00:00:00"}],
+        ),
+        "consents": (
+            "user_id varchar(20), device_id varchar(20), purpose varchar(20), granted boolean, "
+            f"since {time_type}",
+            [{"user_id": None, "device_id": "d1", "purpose": "marketing", "granted": False,
+              "since": "2024-01-02 10:00:00"}],
+        ),
+    }  # fmt: skip
+    (tmp_path / "events").mkdir()
+    for name, (columns, rows) in tables.items():
+        server.execute(f"create table {name} ({columns})")
+        server.insert(name, rows)
+        pl.DataFrame(rows).write_csv(tmp_path / f"{name}.csv")
+    told = {"start": FIRST, "timezone": "America/New_York", "home": tmp_path}
+    files = Files.at(tmp_path, Settings(source=f"files:{tmp_path}", **told))
+    source = source_of(server, timezone="America/New_York")
+    for method in ("items", "users", "device_links", "consents"):
+        found, expected = (
+            rows_of(getattr(one, method)(connection), connection) for one in (source, files)
+        )
+        if method == "users":  # A file has no numbers, so its attributes are text.
+            expected = [
+                (*row[:3], (row[3] or "").replace('"7"', "7").replace('"40"', "40"))
+                for row in expected
+            ]
+        assert found, method
+        assert found == expected, method
+
+
+def rows_of(query: Query, connection: duckdb.DuckDBPyConnection) -> list[Any]:
+    sql = f"from ({query.sql}) order by all"
+    return connection.execute(sql, dict(query.parameters)).fetchall()
+
+
+def test_tables_that_are_not_there_have_no_rows_unless_they_are_named(
+    server: Server, connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    create(server)
+    source = source_of(server)
+    for query in (source.items, source.users, source.device_links, source.consents):
+        assert rows_of(query(connection), connection) == []
+    (tmp_path / "mapping.yaml").write_text("users_table: people")
+    with pytest.raises(SourceError, match=r"there is no table 'people'.*users_table"):
+        source_of(server, tmp_path / "mapping.yaml").users(connection)
+
+
+def test_a_value_that_cant_be_used_is_told_with_its_row(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    create(server)
+    server.execute("create table items (item_id int primary key, list_price varchar(20))")
+    server.insert("items", [{"item_id": 17, "list_price": "dear"}])
+    with pytest.raises(SourceError, match="'items': the row with item_id 17, column list_price"):
+        source_of(server).items(connection)
+
+
+# Connections.
+
+
+def test_queries_run_after_their_making_again_and_beside_another_connections(
+    server: Server, tmp_path: Path
+) -> None:
+    create(server)
+    server.execute("create table items (item_id int)")
+    server.insert("events", [event(1, "2024-01-02"), event(2, "2024-01-03")])
+    source = source_of(server)
+    with duckdb.connect(tmp_path / "a.duckdb") as one, duckdb.connect(tmp_path / "b.duckdb") as two:
+        queries = [source.events(day(1), one), source.events(MONTH, one), source.items(one)]
+        other = source.events(MONTH, two)
+        with duckdb.connect(tmp_path / "a.duckdb") as third:  # Of the same database as `one`.
+            assert len(rows_of(source.events(MONTH, third), third)) == 2
+        assert [len(rows_of(query, one)) for query in (*queries, queries[0])] == [1, 2, 0, 1]
+        assert len(rows_of(other, two)) == 2
+
+
+def test_nothing_can_be_written(server: Server, connection: duckdb.DuckDBPyConnection) -> None:
+    create(server)
+    source = source_of(server)
+    source.events(MONTH, connection)
+    with pytest.raises(duckdb.Error, match="read-only"):
+        connection.execute(f"create table {source.address.alias}.x (i int)")
+
+
+# Addresses and passwords.
+
+
+@given(
+    user=st.text(min_size=1, max_size=9).filter(str.isprintable),
+    password=st.text(min_size=1, max_size=12),
+    options=st.sampled_from(["", "?sslmode=require"]),
+)
+def test_a_password_leaves_the_url_whatever_characters_it_has(
+    user: str, password: str, options: str
+) -> None:
+    told = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    settings = Settings(source=f"mysql://{told}@db.example:3307/shop{options}")
+    assert settings.source == f"mysql://{quote(user, safe='')}@db.example:3307/shop{options}"
+    assert settings.source_password
+    assert settings.source_password.get_secret_value() == password
+    address = Address.of(settings.source, settings.source_password)
+    assert (address.user, address.host, address.port) == (user, "db.example", 3307)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:s3cret/@:?#x@host:1/shop",
+        "postgresql://me:s3cret@s3cret@host/shop?bad=option",
+        "postgresql://host/shop?user=me&password=s3cret&sslmode=require",
+        "sqlserver://me:s3cret@host/shop",
+        "mysql:me:s3cret@host/shop",
+        "mysql://me:s3cret@host:port/shop",
+        "mysql://me:s3cret@host",
+        "postgres://me:s3cret@host/a/b",
+    ],
+)
+def test_no_message_about_a_url_tells_its_password(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(source=url)
+    assert "s3cret" not in repr(settings) + str(settings)
+    try:
+        told = repr(open_source(settings))
+    except SourceError as error:
+        told = "".join(traceback.format_exception(error))
+    assert "s3cret" not in told
+    monkeypatch.setenv("PROMO_SOURCE", url)
+    monkeypatch.setenv("PROMO_BUDGET", "-1")
+    load_settings.cache_clear()
+    with pytest.raises(SettingsError) as wrong:
+        load_settings()
+    assert "s3cret" not in "".join(traceback.format_exception(wrong.value))
+
+
+def test_a_password_may_be_a_setting_of_its_own(server: Server) -> None:
+    create(server)
+    url = f"{server.kind}://{USER}@127.0.0.1:{server.port}/shop"
+    told = Settings(source=url, source_password=SecretStr(PASSWORD), start=FIRST)
+    source = open_source(told)
+    assert isinstance(source, Database)
+    source.check()
+
+
+def test_a_socket_is_an_address_too(server: Server) -> None:
+    create(server)
+    option = {"mariadb": "socket", "postgresql": "host"}[server.kind]
+    port = {"mariadb": "", "postgresql": f"localhost:{server.port}"}[server.kind]
+    url = f"{server.kind}://{USER}:{quote(PASSWORD, safe='')}@{port}/shop?{option}={server.socket}"
+    source = open_source(Settings(source=url, start=FIRST))
+    assert isinstance(source, Database)
+    source.check()
+
+
+@pytest.mark.parametrize(
+    ("change", "type_"),
+    [
+        ({"password": "wr0ng s3cret '\"%"}, SourceError),
+        ({"database": "nowhere"}, SourceError),
+        ({"port": 1}, UnreachableError),
+    ],
+)
+def test_a_server_that_refuses_or_is_down_is_told_without_the_password(
+    server: Server, change: dict[str, Any], type_: type[SourceError]
+) -> None:
+    source = open_source(Settings(source=server.url(**change), start=FIRST))
+    assert isinstance(source, Database)
+    with pytest.raises(SourceError) as told:
+        source.check()
+    assert type(told.value) is type_
+    assert NEEDLE not in "".join(traceback.format_exception(told.value))
+    assert f"127.0.0.1:{change.get('port', server.port)}" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("dialect", [MYSQL, POSTGRESQL])
+def test_an_extension_that_is_not_there_is_told_with_what_to_install(
+    tmp_path: Path, dialect: Dialect
+) -> None:
+    config = {
+        "custom_extension_repository": str(tmp_path / "nothing"),
+        "extension_directory": str(tmp_path / "extensions"),
+    }
+    with duckdb.connect(config=config) as connection, pytest.raises(SourceError) as told:
+        load_extension(connection, replace(dialect, package="no_such_package"))
+    assert "pip install 'promo-assets[databases]'" in str(told.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promo_assets.partitions import Window
 from promo_assets.settings import Settings
 from promo_assets.sources import Source, SourceError, open_source
+from promo_assets.sources.files import Files
 
 FIRST = date(2024, 1, 1)
 MONTH = Window(FIRST, date(2024, 2, 1))
@@ -50,8 +53,13 @@ def write_gzip_jsonl(path: Path, *rows: dict[str, Any]) -> None:
     path.write_bytes(gzip.compress(pl.DataFrame(rows).write_ndjson().encode()))
 
 
-def write_parquet(path: Path, *rows: dict[str, Any]) -> None:
-    pl.DataFrame(rows).write_parquet(path)
+def write_zstd_jsonl(path: Path, *rows: dict[str, Any]) -> None:
+    packed = pa.compress(pl.DataFrame(rows).write_ndjson().encode(), codec="zstd", asbytes=True)
+    path.write_bytes(packed)
+
+
+def write_parquet(path: Path, *rows: dict[str, Any], row_group_size: int | None = None) -> None:
+    pl.DataFrame(rows).write_parquet(path, row_group_size=row_group_size)
 
 
 WRITERS = {
@@ -60,6 +68,7 @@ WRITERS = {
     "a.csv.zst": write_zstd,
     "a.jsonl": write_jsonl,
     "a.jsonl.gz": write_gzip_jsonl,
+    "a.jsonl.zst": write_zstd_jsonl,
     "a.parquet": write_parquet,
     "2024/01/a.csv": write_csv,
 }
@@ -111,9 +120,10 @@ def test_typed_parquet_columns_keep_their_values(events: Path) -> None:
     assert read(events)[0][:5] == expected
 
 
-def test_columns_that_are_missing_are_null_and_unknown_ones_ignored(events: Path) -> None:
-    write_csv(events / "a.csv", {"event_type": "view", "colour": "red"})
-    assert read(events, "event_type, user_id, discount, note") == [("view", None, None, None)]
+def test_columns_that_are_missing_are_null_and_unknown_ones_kept_aside(events: Path) -> None:
+    write_csv(events / "a.csv", {"event_type": "view", "colour": "red", "size": None})
+    expected = [("view", None, None, None, '{"colour": "red"}')]
+    assert read(events, "event_type, user_id, discount, note, extra") == expected
 
 
 @pytest.mark.parametrize(
@@ -135,7 +145,7 @@ def test_times_become_utc_by_their_offset_or_the_sources_zone(
     assert read(events, "event_time", zone) == [(expected,)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     at=st.datetimes(datetime(2024, 1, 2), datetime(2024, 1, 30)),
     minutes=st.integers(-12 * 60, 14 * 60),
@@ -177,8 +187,145 @@ def test_a_window_takes_its_days_only_and_all_windows_take_every_row(events: Pat
     assert [row for found in by_day for row in found] == read(events)
 
 
+CSV = "event_type,user_id,search_query\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (CSV + "view,anna,tea\n", [("view", "anna", "tea")]),
+        ("\ufeff" + CSV + "view,anna,tea\n", [("view", "anna", "tea")]),
+        (CSV.replace("\n", "\r\n") + "view,anna,tea\r\n", [("view", "anna", "tea")]),
+        (CSV + "view,anna,tea", [("view", "anna", "tea")]),
+        (CSV + 'view,"an""na","t\ne;a"\n', [("view", 'an"na', "t\ne;a")]),
+        (CSV + 'view,"",\n', [("view", None, None)]),
+        (CSV.replace(",", ";") + "view;anna;t,e,a\n", [("view", "anna", "t,e,a")]),
+        (CSV.replace(",", "\t") + "view\tanna\ttea\n", [("view", "anna", "tea")]),
+        ("user_id|event_type\nanna|view\n", [("view", "anna", None)]),
+        ('"user_id", "event_type"\nanna,view\n', [("view", "anna", None)]),
+        (CSV + "view,anna,tea\n\nview,ben,\n", [("view", "anna", "tea"), ("view", "ben", None)]),
+        (CSV + "view,007,1e5\n", [("view", "007", "1e5")]),
+        ("event_type,user_id,search_query,\nview,anna,tea,\n", [("view", "anna", "tea")]),
+        ("event_type,user_id,user_id\nview,anna,ben\n", [("view", "anna", None)]),
+        ("event_type\nview\n", [("view", None, None)]),
+    ],
+)
+def test_csv_as_shops_write_it(events: Path, content: str, expected: list[Any]) -> None:
+    (events / "a.csv").write_bytes(content.encode())
+    assert read(events, "event_type, user_id, search_query") == expected
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_files_with_other_columns_or_another_order_are_read_by_name(
+    events: Path, name: str
+) -> None:
+    write = WRITERS[name]
+    write(events / name, ROW)
+    write(events / f"b{name}", {key: ROW[key] for key in reversed(ROW)} | {"colour": "red"})
+    shown = "event_time, user_id, unit_price, source_row"
+    assert len(set(read(events, shown))) == 1
+    assert {told for (told,) in read(events, "extra")} == {None, '{"colour": "red"}'}
+
+
+def test_json_values_keep_their_exact_text(events: Path) -> None:
+    (events / "a.jsonl").write_text(
+        '{"event_id": 123456789012345678901234567890, "unit_price": 3.50, "discount": 1e1,'
+        ' "search_query": ":1.50,", "a": {"b": 2}, "c": "x\\":1.0,", "d": null}\n'
+        '{"event_id": "x", "unit_price": "0.10", "user_id": "", "quantity": 2.0}\n'
+    )
+    shown = "event_id, unit_price, discount, search_query, quantity, user_id, extra, source_row"
+    assert read(events, shown) == [
+        ("123456789012345678901234567890", "3.50", "1e1", ":1.50,", None, None,
+         '{"a": {"b":2}, "c": "x\\":1.0,"}', 0),
+        ("x", "0.10", None, None, "2.0", None, None, 1),
+    ]  # fmt: skip
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5),
+            st.decimals(-(10**9), 10**9, places=2),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_any_text_and_number_comes_through_every_format(
+    tmp_path_factory: pytest.TempPathFactory, values: list[tuple[str, Decimal]]
+) -> None:
+    folder = tmp_path_factory.mktemp("any") / "events"
+    folder.mkdir()
+    rows = [{"search_query": text, "unit_price": f"{number}"} for text, number in values]
+    write_csv(folder / "a.csv", *rows)
+    write_parquet(folder / "a.parquet", *rows)
+    lines = (
+        f'{{"search_query": {json.dumps(text)}, "unit_price": {number}}}\n'
+        for text, number in values
+    )
+    (folder / "a.jsonl").write_text("".join(lines))
+    expected = [(text or None, f"{number}") for text, number in values]
+    found = read(folder, "source_file, search_query, unit_price")
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        assert [told[1:] for told in found if told[0] == f"events/{name}"] == expected
+
+
+def test_every_row_knows_its_place_in_its_file(events: Path) -> None:
+    for name in ("a", "b", "c"):
+        rows = [{"event_id": f"events/{name}.csv {n}", "event_type": "view"} for n in range(2_500)]
+        write_csv(events / f"{name}.csv", *rows)
+        write_jsonl(events / f"{name}.jsonl", *rows)
+        write_parquet(events / f"{name}.parquet", *rows, row_group_size=100)
+    told = read(
+        events,
+        "event_id, replace(replace(source_file, 'jsonl', 'csv'), 'parquet', 'csv')"
+        " || ' ' || source_row",
+    )
+    assert len(told) == 9 * 2_500
+    assert all(event_id == place for event_id, place in told)
+
+
+def test_the_mapping_of_the_folder_is_used_and_its_mistakes_are_told(events: Path) -> None:
+    write_csv(events / "a.csv", {"at": "1704276000", "type": "pv", "who": "anna", "mail": "x@y"})
+    mapping = events.parent / "mapping.yaml"
+    mapping.write_text(
+        "columns: {event_time: at, event_type: type, user_id: who}\n"
+        "values: {event_type: {pv: view}}\ntime_format: epoch_seconds\ndrop: [mail]\n"
+    )
+    shown = "event_time, event_type, user_id, extra"
+    assert read(events, shown) == [("2024-01-03 10:00:00.000000", "view", "anna", None)]
+    mapping.write_text("column: {}\n")
+    with pytest.raises(SourceError, match=r"mapping.yaml:1: column: unknown key; did you mean"):
+        read(events)
+
+
+def test_other_globs_than_events_can_be_told(events: Path) -> None:
+    logs = events.parent / "logs" / "2024"
+    logs.mkdir(parents=True)
+    write_csv(logs / "a.csv", ROW)
+    write_csv(events / "a.csv", ROW)
+    (events.parent / "mapping.yaml").write_text("events: logs/**/*.csv\n")
+    assert read(events, "source_file") == [("logs/2024/a.csv",)]
+
+
+def test_a_simulated_shop_is_read_like_files_under_its_own_name(events: Path) -> None:
+    write_csv(events / "a.csv", ROW)
+    told = Settings(home=events.parent / "home", start=FIRST)
+    source = Files.at(events.parent, told, name="simulated")
+    with duckdb.connect() as connection:
+        query = source.events(MONTH, connection)
+        found = connection.execute(f"select source from ({query.sql})", query.parameters)
+        assert found.fetchall() == [("simulated",)]
+
+
 def test_other_files_are_left_alone_and_no_file_is_no_row(events: Path) -> None:
     (events / "README.txt").write_text("not events")
+    (events / "_SUCCESS.csv").write_text("")
+    (events / ".a.csv.part").write_text("")
+    (events / ".a.csv").write_text("")
     (events / ".csv").mkdir()
     assert read(events) == []
 
@@ -190,6 +337,15 @@ def test_other_files_are_left_alone_and_no_file_is_no_row(events: Path) -> None:
         ("a.csv", b""),
         ("a.jsonl", b'{"event_type": "view"\n'),
         ("a.parquet", b"PAR1 but no more"),
+        ("a.parquet.gz", b""),
+        ("a.csv", "event_type,user_id\nview,ren\xe9\n".encode("latin-1")),
+        ("a.csv", "event_type,user_id\n".encode("utf-16")),
+        ("a.csv", b"event_type,user_id\nview\n"),
+        ("a.csv", b'event_type,user_id\nview,"anna\n'),
+        ("a.csv", b"event_type,file_index\nview,anna\n"),
+        ("a.jsonl", b'[{"event_type": "view"}]\n'),
+        ("a.jsonl", b"view\n"),
+        ("a.csv.zst", b"event_type\n"),
         ("a.csv.gz", gzip.compress(b"event_type,user_id\n" + b"view,anna\n" * 999, mtime=0)[:-20]),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promo_assets.sources.mapping import (
@@ -21,6 +21,8 @@ from promo_assets.sources.mapping import (
     cents_sql,
     load_mapping,
 )
+
+NANO = datetime(2024, 7, 1, microsecond=123456)
 
 Write = Callable[[str], Path]
 
@@ -138,11 +140,7 @@ def test_every_mistake_is_told_and_broken_yaml_too(write: Write) -> None:
     [
         ("timestamp '2024-07-01 12:00:00'", "Europe/Berlin", datetime(2024, 7, 1, 10)),
         ("timestamptz '2024-07-01 12:00:00+05'", "Europe/Berlin", datetime(2024, 7, 1, 7)),
-        (
-            "timestamp_ns '2024-07-01 12:00:00.123456789'",
-            "UTC",
-            datetime(2024, 7, 1, 12, 0, 0, 123456),
-        ),
+        ("timestamp_ns '2024-07-01 00:00:00.123456789'", "UTC", NANO),
         ("date '2024-07-01'", "Asia/Shanghai", datetime(2024, 6, 30, 16)),
         ("'2024-07-01T12:00:00Z'", "Europe/Berlin", datetime(2024, 7, 1, 12)),
         ("'infinity'", "UTC", None),
@@ -183,6 +181,7 @@ def test_a_time_format_says_how_times_are_told(
     assert row.get("happened_at") == expected
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)))
 def test_every_epoch_gives_its_moment(at: datetime) -> None:
     micros = (at.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(
@@ -193,6 +192,7 @@ def test_every_epoch_gives_its_moment(at: datetime) -> None:
     assert row["happened_at"] == at
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**13))
 def test_cents_become_amounts_to_the_cent(cents: int) -> None:
     (found,) = duckdb.sql(f"select {cents_sql(repr(str(cents)))}").fetchone()

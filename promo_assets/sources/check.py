@@ -1,0 +1,232 @@
+"""``promo check DIR``: what the platform would make of a folder, before anything is written.
+
+The folder is read as the source reads it, some days at a time into memory, and judged by the
+platform's own SQL (``dbt_like_sql/core/rejected_events.sql``). Nothing is written anywhere. Not
+here: how the facts are told (``check_report.py``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import duckdb
+
+from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
+from promo_assets.partitions import SEGMENTS, Window
+from promo_assets.settings import PROJECT, Settings
+from promo_assets.sources import SourceError
+from promo_assets.sources.files import Files
+from promo_assets.sources.inventory import DeliveredFile, Inventory
+from promo_assets.strategy.catalogue import CatalogueError, load_catalogue
+from promo_assets.warehouse.publish import Query
+
+REJECTED = PROJECT / "dbt_like_sql" / "core" / "rejected_events.sql"
+AT_ONCE = 1_000_000
+"""Rows in memory at a time, or those of one day where it has more."""
+
+PLAUSIBLE = date(2000, 1, 1)
+"""Where ``PROMO_START`` is not set, the data starts with its first day from here on."""
+
+TOLERATED = ("duplicate", "before_partition")
+SHARE, FEW = 0.05, 10
+"""The gate of core.events: more than `FEW` rejected rows and more than that share of a day,
+those `TOLERATED` aside, hold it back."""
+
+SHOWN = 3
+"""Rejected rows that are kept as examples, by reason."""
+
+
+@dataclass
+class Facts:
+    """What was found in a folder.
+
+    ``days`` are rows by day; rows on ``later`` days wait for them. ``columns`` counts the files
+    that have a column. ``rejected`` counts rows by reason. ``blocked`` are the days that the gate
+    of ``core.events`` would hold back, with their rejected and delivered rows. ``types`` are the
+    unknown event types with their rows, ``times`` some unreadable times. ``tables`` are the rows
+    of the tables beside the events, ``consents`` the statements by purpose and answer, ``wrong``
+    what makes one of them unusable.
+    """
+
+    files: list[DeliveredFile]
+    first: date
+    days: dict[date, int]
+    later: dict[date, int]
+    columns: Counter[str]
+    rejected: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    blocked: dict[date, tuple[int, int]] = field(default_factory=dict)
+    types: Counter[str] = field(default_factory=Counter)
+    times: list[str] = field(default_factory=list)
+    tables: dict[str, int] = field(default_factory=dict)
+    consents: dict[tuple[str, bool], int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return sum(self.days.values())
+
+    @property
+    def broken(self) -> list[DeliveredFile]:
+        return [file for file in self.files if file.problem]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether no gate would hold anything back."""
+        return bool(self.rows) and not (self.broken or self.blocked or self.wrong)
+
+
+def look(source: Files, settings: Settings) -> Facts:
+    """Read all of ``source`` and say what it holds.
+
+    Raises `SourceError` where a day is too large for memory.
+    """
+    with duckdb.connect(config={"threads": settings.threads}) as connection:
+        # Without a folder to spill to, nothing is ever written.
+        connection.execute("set TimeZone = 'UTC'; set temp_directory = ''")
+        with replace(source, store=None).inventory(connection) as inventory:
+            facts = _facts(inventory, settings)
+            _judge(facts, source, inventory, connection)
+        _look_beside(facts, source, settings, connection)
+    return facts
+
+
+def _facts(inventory: Inventory, settings: Settings) -> Facts:
+    if "start" not in settings.model_fields_set:
+        inventory.first = inventory.first_day(PLAUSIBLE) or settings.start
+    files, days = inventory.files(), inventory.days()
+    columns = Counter(name for file in files if file.layout for name, _ in file.layout.columns)
+    today = datetime.now(UTC).date()
+    later = {day: count for day, count in days.items() if day > today}
+    known = {day: count for day, count in days.items() if day <= today}
+    return Facts(files, inventory.first, known, later, columns)
+
+
+def _judge(
+    facts: Facts, source: Files, inventory: Inventory, connection: duckdb.DuckDBPyConnection
+) -> None:
+    """Reject rows as ``core.rejected_events`` does."""
+    _declare_event_types(connection)
+    for window in _windows(facts.days):
+        query = source.rows(window, inventory)
+        try:
+            connection.execute(
+                f"create or replace table raw.events as select *, {EVENT_KEY} as event_key "
+                f"from ({query.sql})",
+                dict(query.parameters),
+            )
+            connection.execute(
+                f"create or replace table core.rejected_events as {REJECTED.read_text()}",
+                {"start": window.start, "end": window.end},
+            )
+        except duckdb.OutOfMemoryException as error:
+            raise SourceError(
+                f"{window}: {sum(facts.days[day] for day in facts.days if day in window.days):,} "
+                "rows don't fit into memory; check a folder with a part of them"
+            ) from error
+        _count(facts, connection)
+
+
+def _windows(days: Mapping[date, int]) -> Iterator[Window]:
+    """Windows that hold all ``days``, each of about `AT_ONCE` rows."""
+    start, rows = None, 0
+    for day, count in sorted(days.items()):
+        start = start or day
+        rows += count
+        if rows >= AT_ONCE or day == max(days):
+            yield Window(start, day + timedelta(days=1))
+            start, rows = None, 0
+
+
+def _declare_event_types(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        "create schema raw; create schema core; create table core.event_types "
+        "(event_type varchar, needs_order_line boolean, needs_offer boolean)"
+    )
+    connection.executemany(
+        "insert into core.event_types values (?, ?, ?)",
+        [(kind.name, kind.needs_order_line, kind.needs_offer) for kind in EVENT_TYPES],
+    )
+
+
+def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
+    """Add what ``core.rejected_events`` holds now."""
+
+    def ask(sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        return connection.execute(sql, parameters or None).fetchall()
+
+    rejected = "from core.rejected_events where"
+    facts.rejected.update(dict(ask(f"select reason, count(*) {rejected} true group by reason")))
+    for day, wrong, others in ask(
+        "select event_date, count(*) filter (not list_contains($tolerated, reason)), "
+        f"count(*) filter (list_contains($tolerated, reason)) {rejected} true group by event_date",
+        tolerated=list(TOLERATED),
+    ):
+        if wrong > FEW and wrong > SHARE * (facts.days[day] - others):
+            facts.blocked[day] = (wrong, facts.days[day])
+    facts.types.update(
+        dict(
+            ask(
+                f"select coalesce(event_type, ''), count(*) {rejected} "
+                "reason = 'event_type_unknown' group by event_type"
+            )
+        )
+    )
+    unreadable = ask(
+        f"select distinct event_time {rejected} reason = 'event_time_unreadable' "
+        "and event_time is not null order by event_time limit 100"
+    )
+    facts.times = (facts.times + [time for (time,) in unreadable])[:100]
+    found = connection.execute(
+        f"select * {rejected} true qualify row_number() over "
+        "(partition by reason order by source_file, source_row) <= $shown",
+        {"shown": SHOWN},
+    )
+    names = [column[0] for column in found.description or ()]
+    for values in found.fetchall():
+        row = dict(zip(names, values, strict=True))
+        kept = facts.examples.setdefault(row["reason"], [])
+        if len(kept) < SHOWN:
+            kept.append(row)
+
+
+def _look_beside(
+    facts: Facts, source: Files, settings: Settings, connection: duckdb.DuckDBPyConnection
+) -> None:
+    """The tables beside the events and the offers, each of which may be missing or wrong."""
+    beside = source.dimensions(connection)
+
+    def count(query: Query) -> int:
+        found = connection.execute(f"select count(*) from ({query.sql})", dict(query.parameters))
+        return int((found.fetchone() or (0,))[0])
+
+    questions = {
+        "items": beside.items,
+        "users": beside.users,
+        "identities": beside.device_links,
+        "consents": beside.consents,
+    }
+    for stem, question in questions.items():
+        try:
+            query = question()
+            if stem == "consents":
+                told = connection.execute(
+                    f"select purpose, granted, count(*) from ({query.sql}) group by all",
+                    dict(query.parameters),
+                )
+                facts.consents = {(purpose, yes): rows for purpose, yes, rows in told.fetchall()}
+            elif beside.table(stem):
+                facts.tables[stem] = count(query)
+        except SourceError as error:
+            if str(error) not in facts.wrong:
+                facts.wrong.append(str(error))
+    offers = settings.offers or source.folder / "offers.yaml"
+    if offers.exists():
+        try:
+            facts.tables["offers"] = len(load_catalogue(offers, SEGMENTS).offers)
+        except CatalogueError as error:
+            facts.wrong.append(str(error))

@@ -1,0 +1,293 @@
+"""What ``promo check`` prints: the facts of a folder on one screen, and what to do about them."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from promo_assets.gates.verdict import spans
+from promo_assets.settings import Settings
+from promo_assets.sources.check import Facts
+from promo_assets.sources.files import Files
+from promo_assets.sources.hints import columns_for, event_type_for, personal, time_formats_for
+from promo_assets.sources.mapping import COLUMNS, Constant
+
+NEEDED = ("event_time", "event_type", "user_id", "device_id")
+MARGIN = 24
+"""Width of the left column."""
+
+FEW = 3
+"""Files, days and examples that are shown of many."""
+
+MOST_REASONS = 8
+MOST_TYPES = 6
+
+CONCERNED = {
+    "event_time_unreadable": ("event_time",),
+    "before_partition": ("event_time",),
+    "after_partition": ("event_time",),
+    "event_type_unknown": ("event_type",),
+    "user_missing": ("event_type", "user_id", "device_id"),
+    "quantity_unreadable": ("event_type", "quantity"),
+    "quantity_not_positive": ("event_type", "quantity"),
+    "price_unreadable": ("event_type", "unit_price"),
+    "price_negative": ("event_type", "unit_price"),
+    "discount_unreadable": ("event_type", "discount"),
+    "discount_negative": ("event_type", "discount"),
+    "discount_above_amount": ("quantity", "unit_price", "discount"),
+    "offer_missing": ("event_type", "offer_id"),
+    "probability_out_of_range": ("assignment_probability",),
+    "duplicate": ("event_id",),
+}
+"""The columns of a rejected row that show why."""
+
+WITHOUT = {
+    "items": "no items.*: categories, brands and costs of items stay unknown",
+    "users": "no users.*: attributes and sign-up times stay unknown",
+    "identities": "no identities.*: devices belong to who logs in on them",
+    "offers": "no offers.yaml: set PROMO_OFFERS to a catalogue before you run",
+}
+
+
+def report(facts: Facts, source: Files, settings: Settings) -> str:
+    """The whole report, in lines no wider than the terminal."""
+    width = max(shutil.get_terminal_size((100, 40)).columns, 60)
+    sections = (
+        _delivered(facts, source),
+        _columns(facts, source),
+        _rows(facts),
+        _beside(facts, settings),
+        _mapping(facts, source),
+        _verdict(facts, source),
+    )
+    return "\n".join(
+        line
+        for section in sections
+        for label, text in section
+        for line in _line(label, text, width)
+    )
+
+
+Lines = Iterator[tuple[str, str]]
+"""Pairs of what stands left and what stands right of the margin."""
+
+
+def _line(label: str, text: str, width: int) -> list[str]:
+    if not text:
+        return [label]
+    wrapped = textwrap.wrap(text, width - MARGIN, break_on_hyphens=False) or [""]
+    first = f"{label:<{MARGIN}}{wrapped[0]}" if len(label) < MARGIN else f"{label} {wrapped[0]}"
+    return [first, *(" " * MARGIN + rest for rest in wrapped[1:])]
+
+
+def _delivered(facts: Facts, source: Files) -> Lines:
+    yield "folder", str(source.folder)
+    formats: Counter[str] = Counter()
+    by_format: Counter[str] = Counter()
+    for file in facts.files:
+        if file.layout:
+            formats[file.layout.format] += 1
+            by_format[file.layout.format] += file.rows
+    told = [
+        f"{_number(n, f'{name} file')}, {_number(by_format[name], 'row')}"
+        for name, n in formats.items()
+    ]
+    yield "files", "; ".join(told) or "none that can be read in events/**/*.{parquet,csv,jsonl}"
+    for file in facts.broken[:FEW]:
+        yield "  UNREADABLE", f"{file.path}: {file.problem}"
+    if len(facts.broken) > FEW:
+        yield "", f"{len(facts.broken) - FEW} more unreadable files"
+    if facts.days:
+        yield "days", _days(facts)
+    if facts.later:
+        rows = _number(sum(facts.later.values()), "row")
+        yield "  later", f"{rows} from {min(facts.later)} on, which wait for their day"
+
+
+def _days(facts: Facts) -> str:
+    first, last = min(facts.days), max(facts.days)
+    between = (first + timedelta(days=n) for n in range((last - first).days + 1))
+    gaps = tuple(day for day in between if day not in facts.days)
+    without = f"; no row on {_number(len(gaps), 'day')}: {spans(gaps)}" if gaps else ""
+    return f"{first} .. {last}, {_number(len(facts.days), 'day')} with rows{without}"
+
+
+def _columns(facts: Facts, source: Files) -> Lines:
+    mapping, names = source.mapping, list(facts.columns)
+    if not names:
+        return
+    told = {column: mapping.delivered_as(column, names) for column in COLUMNS}
+    constants = {
+        name: one.value for name, one in mapping.columns.items() if isinstance(one, Constant)
+    }
+    same = [column for column, name in told.items() if name and name.casefold() == column]
+    yield "columns", _listed(_some(column, told[column], facts) for column in same) or "none"
+    renamed = {column: name for column, name in told.items() if name and column not in same}
+    if renamed:
+        yield (
+            "  renamed",
+            _listed(_some(f"{column} <- {name}", name, facts) for column, name in renamed.items()),
+        )
+    if constants:
+        yield "  constant", _listed(f"{name} = {value}" for name, value in constants.items())
+    if aside := mapping.kept_aside(names):
+        yield (
+            "  kept aside",
+            (
+                _listed(_some(name, name, facts) for name in aside)
+                + " (stored as delivered in raw.events.extra; list personal data under drop:)"
+            ),
+        )
+    if dropped := [name for name in names if mapping.dropped(name)]:
+        yield "  dropped", _listed(dropped)
+    if missing := _missing(facts, source):
+        yield "  missing", _listed(missing)
+
+
+def _missing(facts: Facts, source: Files) -> list[str]:
+    constants = source.mapping.columns
+    return [
+        column
+        for column in COLUMNS
+        if source.mapping.delivered_as(column, facts.columns) is None
+        and not isinstance(constants.get(column), Constant)
+    ]
+
+
+def _some(text: str, name: str | None, facts: Facts) -> str:
+    files = sum(1 for file in facts.files if file.layout)
+    found = facts.columns[name or ""]
+    return text if found >= files else f"{text} (in {found} of {files} files)"
+
+
+def _rows(facts: Facts) -> Lines:
+    rejected = facts.rejected.total()
+    yield "accepted", f"{_number(facts.rows - rejected, 'row')}"
+    if not rejected:
+        return
+    yield "rejected", f"{_number(rejected, 'row')} ({rejected / facts.rows:.1%})"
+    for reason, count in facts.rejected.most_common(MOST_REASONS):
+        yield f"  {reason}", f"{count:,}: {_example(facts.examples[reason][0], reason)}"
+    if len(facts.rejected) > MOST_REASONS:
+        yield "", f"and {_number(len(facts.rejected) - MOST_REASONS, 'more reason')}"
+    if facts.types:
+        told = [f"{name or 'none'} ({count:,})" for name, count in facts.types.most_common()]
+        yield "  unknown types", _listed(told, MOST_TYPES)
+
+
+def _example(row: Mapping[str, Any], reason: str) -> str:
+    values = ", ".join(f"{name}={_short(row[name])}" for name in CONCERNED[reason])
+    return f"{row['source_file']} row {row['source_row']}: {values}"
+
+
+def _beside(facts: Facts, settings: Settings) -> Lines:
+    found = [
+        f"{_number(rows, stem.removesuffix('s') if stem != 'identities' else 'link')}"
+        for stem, rows in facts.tables.items()
+    ]
+    yield "beside", _listed(found) or "nothing"
+    for stem, text in WITHOUT.items():
+        if stem not in facts.tables and not any(f"/{stem}." in wrong for wrong in facts.wrong):
+            yield "", text
+    for wrong in facts.wrong:
+        for line in wrong.splitlines():
+            yield "  WRONG", line
+    yield from _consent(facts, settings)
+
+
+def _consent(facts: Facts, settings: Settings) -> Lines:
+    purposes = sorted({purpose for purpose, _ in facts.consents})
+    for purpose in purposes:
+        yes, no = (facts.consents.get((purpose, answer), 0) for answer in (True, False))
+        yield "consent", f"{purpose}: {yes:,} allow, {no:,} refuse"
+    wanted = [name.strip() for name in settings.consent_purposes.split(",") if name.strip()]
+    if unstated := [purpose for purpose in wanted if purpose not in purposes]:
+        who = "everybody" if settings.consent_unknown == "allow" else "nobody"
+        yield (
+            "consent",
+            (
+                f"to {_listed(unstated)} is not stated, neither in users.* (consent_{unstated[0]}) "
+                f"nor in consents.*: {who} may get an offer "
+                f"(PROMO_CONSENT_UNKNOWN={settings.consent_unknown})"
+            ),
+        )
+
+
+def _mapping(facts: Facts, source: Files) -> Lines:
+    """What to add to mapping.yaml, as far as names and values let it be guessed."""
+    columns = _guessed_columns(facts, source)
+    lines = [("columns:", "")] if columns else []
+    lines += [(f"  {column}: {name}", f"{column} is missing") for column, name in columns.items()]
+    types = {name: event_type_for(name) for name, _ in facts.types.most_common() if name}
+    if known := _listed(f"{name}: {kind}" for name, kind in types.items() if kind):
+        lines += [("values:", ""), (f"  event_type: {{{known}}}", "unknown event types")]
+    formats = time_formats_for(facts.times)
+    lines += [(f'time_format: "{one}"', "times that can't be read") for one in formats]
+    aside = source.mapping.kept_aside(facts.columns)
+    if told := personal(name for name in aside if name not in columns.values()):
+        lines.append((f"drop: [{_listed(told)}]", "personal data?"))
+    if lines:
+        yield f"Is this meant? Then add it to {source.folder / 'mapping.yaml'}:", ""
+    for what, why in lines:
+        yield f"  {what:<38}" + (f"  # {why}" if why else ""), ""
+
+
+def _guessed_columns(facts: Facts, source: Files) -> dict[str, str]:
+    """Files may differ: each is asked for what is missing in it."""
+    mapping, found = source.mapping, dict[str, str]()
+    for layout in dict.fromkeys(file.layout for file in facts.files if file.layout):
+        names = [name for name, _ in layout.columns]
+        missing = [
+            column
+            for column in COLUMNS
+            if column not in mapping.columns and mapping.delivered_as(column, names) is None
+        ]
+        found |= columns_for(missing, mapping.kept_aside(names))
+    return found
+
+
+def _verdict(facts: Facts, source: Files) -> Lines:
+    if not facts.rows:
+        yield "verdict", "nothing is delivered"
+        return
+    if facts.accepted:
+        first, last = min(facts.days), max(facts.days)
+        yield "verdict", "the gates would let every day through"
+        yield (
+            "",
+            (
+                f"PROMO_SOURCE=files:{source.folder} PROMO_START={facts.first} "
+                f"promo run --from {first} --to {last}"
+            ),
+        )
+        return
+    if facts.blocked:
+        days = sorted(facts.blocked)[:FEW]
+        told = ", ".join(
+            f"{day} ({facts.blocked[day][0]:,} of {facts.blocked[day][1]:,} rows)" for day in days
+        )
+        more = f" and {len(facts.blocked) - FEW} more" if len(facts.blocked) > FEW else ""
+        yield "verdict", (f"HELD BACK, since more than 5 % of the rows are rejected: {told}{more}")
+    if facts.broken:
+        yield "verdict", f"HELD BACK, since {_number(len(facts.broken), 'file')} can't be read"
+    if facts.wrong:
+        yield "verdict", "HELD BACK, since a table beside the events can't be used"
+
+
+def _listed(names: Iterable[str], most: int = 100) -> str:
+    told = list(names)
+    more = f" and {len(told) - most} more" if len(told) > most else ""
+    return ", ".join(told[:most]) + more
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
