@@ -282,11 +282,10 @@ class Simulation:
             delivery = mess.messed(
                 day, told, options.seed, options.mess, options.start, options.users, self.assortment
             )
+        late = self.folder / "state" / "late"
         for part in delivery.parts:
-            waits = self.folder / "state" / "late" / str(part.on)
-            path = (
-                place if part.on == day.on else waits
-            ) / f"{part.on}-{part.name}.{options.format}"
+            where = place if part.on == day.on else late / str(part.on)
+            path = where / f"{part.on}-{part.name}.{options.format}"
             write(part.rows, path)
             if part.kept < 1:
                 os.truncate(path, int(part.kept * path.stat().st_size))
