@@ -249,7 +249,8 @@ class _Walk:
     """The visits of some people on a day, built up array by array.
 
     ``index`` are the visitors (indices of ``people``), ``online`` says which visits are; four
-    words of random bits a visit decide everything but the single steps.
+    words of random bits a visit decide everything but the single steps. Times of a visit are
+    multiples of 16 microseconds, plus a number by the kind of event: none happen at once.
     """
 
     def __init__(self, shop: Shop, people: People, state: State) -> None:
@@ -265,6 +266,7 @@ class _Walk:
         self._meet_offers()
         self._decide()
         self._place()
+        self._log_in()
         self._walk()
         self._fill_baskets()
         self._pay()
@@ -300,14 +302,15 @@ class _Walk:
         self.steps = np.where(self.online, self.units + browsed, self.units)
 
     def _place(self) -> None:
-        """Channel, device, time and log-in."""
-        people, index, shop = self.people, self.index, self.shop
+        """Channel, device and time."""
+        people, index = self.people, self.index
         channel = _MIX[people.mix[index], field(self.one, 32, 8)]
         channel = np.where(self.from_email, EMAIL, channel)
         self.channel = np.where(self.online, channel, STORE)
         slot = _slot(self.channel, people.devices[index], field(self.one, 40, 8))
         whose = device(self.person, slot, people.shares[index])
         self.device = np.where(self.online, whose, -1)
+        self.spare = self.online & (slot > 0)
         self.pace = (
             PACE_SECONDS[0] * SECOND
             + field(self.two, 16, 8) * (PACE_SECONDS[1] - PACE_SECONDS[0]) * SECOND // 256
@@ -315,29 +318,29 @@ class _Walk:
         hours = np.where(self.online, people.hour[index], len(HOUR_WEIGHTS) - 1)
         start = _HOURS[hours, field(self.one, 48, 12)]
         start = start + field(self.three, 0, 24) * 3600 * SECOND // 2**24
-        self.length = self.steps * self.pace + 120 * SECOND
-        self.start = np.minimum(start, DAY - SECOND - self.length) & ~15
+        # A visit ends before midnight: its events belong to one day.
+        last = DAY - 121 * SECOND - self.steps * self.pace
+        self.start = np.minimum(start, last) & ~15
         self.end = self.start + self.steps * self.pace + 60 * SECOND
-        has_account = people.signup[index] < shop.day
-        login = field(self.two, 24, 8)
-        way = self.start + field(self.two, 32, 8) * self.steps * self.pace // 256
-        known = np.where(login < _LOGIN[self.channel, 0], self.start, NEVER)
-        known = np.where(
-            (login >= _LOGIN[self.channel, 0]) & (login < _LOGIN[self.channel, 1]), way, known
-        )
+
+    def _log_in(self) -> None:
+        """From when on the visitor's account is known, if at all, and which account it is."""
+        people, index, shop = self.people, self.index, self.shop
+        drawn = field(self.two, 24, 8)
+        at_once, on_the_way = _LOGIN[self.channel].T
+        later = self.start + field(self.two, 32, 8) * self.steps * self.pace // 256
+        login = np.where(drawn < on_the_way, later, NEVER)
+        login = np.where((drawn < at_once) | self.sees, self.start, login)
         to_order = self.orders & (field(self.four, 0, 8) < threshold(LOGS_IN_TO_ORDER, 8))
-        known = np.where(to_order, np.minimum(known, self.end - SECOND), known)
-        known = np.where(self.sees, self.start, known)
+        login = np.where(to_order, np.minimum(login, self.end - SECOND), login)
         trait = bits(purpose(shop.seed, "device"), self.device + 1)
-        never = (slot > 0) & (field(trait, 0, 16) < threshold(who.NEVER_LOGS_IN, 16))
-        self.login = np.where(has_account & ~(never & self.online), known, NEVER)
+        never = self.spare & (field(trait, 0, 16) < threshold(who.NEVER_LOGS_IN, 16))
+        self.login = np.where((people.signup[index] < shop.day) & ~never, login, NEVER)
         # Only who is logged in is shown an offer, and only the first time counts.
-        self.sees = _first(self.index, self.sees & (self.login < NEVER))
+        self.sees = _first(index, self.sees & (self.login < NEVER))
         self.state.seen[index[self.sees]] = True
-        second = (people.accounts[index] == 2) & (
-            field(self.three, 24, 8) < threshold(SECOND_ACCOUNT, 8)
-        )
-        account = self.person * 2 + second
+        second = field(self.three, 24, 8) < threshold(SECOND_ACCOUNT, 8)
+        account = self.person * 2 + (second & (people.accounts[index] == 2))
         self.account = np.where(self.login < NEVER, account, -1)
 
     def _walk(self) -> None:
@@ -383,6 +386,7 @@ class _Walk:
         visit, step = self.of[chosen_], self.step[chosen_]
         leading = step == (self.steps - self.units)[visit]
         pieces = np.where(doubles[visit] & leading, np.maximum(pieces, 2), pieces)
+        self.pieces[chosen_] = pieces
         one = np.ones(len(joined_), np.int64)
         self.lines = _Lines(
             np.concatenate([visit, self.of[joined_]]),

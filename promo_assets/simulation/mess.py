@@ -8,7 +8,8 @@ day and reason, follow exactly (`Delivery.account`). ``some`` is row-level only 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
@@ -121,6 +122,18 @@ _TABLES = np.stack(
 OTHER, LINES, SENT, WITHHELD, OFFERED = range(5)
 
 
+Record = tuple[date, date, str, str | None, int]
+"""A row of `ACCOUNT`."""
+ACCOUNT = {
+    "delivered_on": pl.Date,
+    "event_date": pl.Date,
+    "kind": pl.String,
+    "reason": pl.String,
+    "rows": pl.Int64,
+}
+"""What became of delivered rows: event_date is the partition, no reason means accepted."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Rows of one file: ``name`` is what its name ends with, ``on`` the day it is delivered."""
@@ -137,24 +150,14 @@ class Delivery:
     """How a day's rows arrive."""
 
     parts: tuple[Part, ...]
-    account: pl.DataFrame
-    """delivered_on, event_date (the partition), kind, reason (null: accepted), rows."""
-
-
-ACCOUNT = {
-    "delivered_on": pl.Date,
-    "event_date": pl.Date,
-    "kind": pl.String,
-    "reason": pl.String,
-    "rows": pl.Int64,
-}
+    account: tuple[Record, ...]
 
 
 def clean(day: Day, frames: Iterator[pl.DataFrame]) -> Delivery:
     """The day as it was."""
     parts = tuple(Part(f"{n:03}", day.on, frame) for n, frame in enumerate(frames))
     rows = sum(part.rows.height for part in parts)
-    return Delivery(parts, _account([(day.on, day.on, CLEAN, None, rows)]))
+    return Delivery(parts, ((day.on, day.on, CLEAN, None, rows),))
 
 
 def clock_shifts(seed: int, level: Mess, device: Numbers) -> Numbers:
@@ -181,7 +184,7 @@ def messed(
     shift = clock_shifts(seed, level, day.visits.device)[day.events.visit]
     codes = _codes(day, seed, level, shift != 0)
     parts: list[Part] = []
-    records: list[tuple[date, date, str, str | None, int]] = []
+    records: list[Record] = []
     start = 0
     for number, frame in enumerate(frames):
         rows = slice(start, start + frame.height)
@@ -199,7 +202,7 @@ def messed(
         if frame.height:
             parts.append(Part(name, day.on, frame))
             records.append((day.on, day.on, name, None, frame.height))
-    return Delivery(tuple(part for part in parts if part.rows.height), _account(records))
+    return Delivery(tuple(part for part in parts if part.rows.height), _summed(records))
 
 
 def _codes(day: Day, seed: int, level: Mess, skewed: npt.NDArray[np.bool_]) -> Numbers:
@@ -286,9 +289,7 @@ def _texts(rows: pl.DataFrame) -> pl.DataFrame:
     return told.select(COLUMNS)
 
 
-def _records(
-    told: pl.DataFrame, late: Numbers, on: date, first: date
-) -> Iterator[tuple[date, date, str, str | None, int]]:
+def _records(told: pl.DataFrame, late: Numbers, on: date, first: date) -> Iterator[Record]:
     """Rows of a frame by when they arrive, partition, kind and reason."""
     code = told["code"].to_numpy()
     for name in NAMES:
@@ -317,10 +318,12 @@ def _records(
             yield on, on, name, LOST if name == TRUNCATED else KINDS.get(name), rows
 
 
-def _account(records: Sequence[tuple[date, date, str, str | None, int]]) -> pl.DataFrame:
-    frame = pl.DataFrame(list(records), schema=ACCOUNT, orient="row")
-    keys = [name for name in ACCOUNT if name != "rows"]
-    return frame.group_by(keys).agg(pl.col("rows").sum()).filter(pl.col("rows") > 0).sort(keys)
+def _summed(records: Iterable[Record]) -> tuple[Record, ...]:
+    """One record for each day, partition, kind and reason, in order; none without rows."""
+    sums: Counter[tuple[date, date, str, str]] = Counter()
+    for delivered, partition, kind, reason, rows in records:
+        sums[delivered, partition, kind, reason or ""] += rows
+    return tuple((*key[:3], key[3] or None, rows) for key, rows in sorted(sums.items()) if rows)
 
 
 def bots(users: int) -> pl.Series:

@@ -124,11 +124,9 @@ def _scrambled(number: Numbers) -> Numbers:
 
 def _text(prefix: str, number: Numbers, known: npt.NDArray[np.bool_]) -> pl.Series:
     # At most 12 bytes: Polars and DuckDB keep those inline.
-    frame = pl.select(number=pl.Series(number), known=pl.Series(known))
-    text = pl.when("known").then(pl.lit(prefix) + pl.col("number").cast(pl.String))
-    return pl.concat(
-        [frame.select(text.alias("text")).to_series(), pl.Series([None], dtype=pl.String)]
-    )
+    frame = pl.DataFrame({"number": np.append(number, 0), "known": np.append(known, False)})
+    text = pl.lit(prefix) + pl.col("number").cast(pl.String)
+    return frame.select(text=pl.when("known").then(text)).to_series()
 
 
 def _frame(

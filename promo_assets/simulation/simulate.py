@@ -32,6 +32,7 @@ from promo_assets.simulation.folder import (
     Manifest,
     Options,
     SimulationError,
+    refuse_strangers,
     replace_text,
     replaced,
     write,
@@ -41,11 +42,14 @@ from promo_assets.simulation.people import count, people
 from promo_assets.simulation.rows import Day, account_ids, frames, order_number
 from promo_assets.simulation.state import State
 
-CHUNK = 32_768
+CHUNK = 65_536
 """People played at once: their arrays stay in the processor's cache."""
 WRITERS = 2
 AHEAD = 3
 """Days that may wait to be written: bounds memory."""
+
+MOST_DAYS = 10_000
+"""Days are kept in 16 bits, some of them relative to later ones."""
 
 Tell = Callable[[date, int], None]
 """Called after each day is played, with its rows."""
@@ -56,8 +60,10 @@ def simulate(
 ) -> Manifest:
     """Play ``days`` days of a new shop into ``folder``, which appears when all is written.
 
-    Raises `SimulationError` where ``folder`` holds anything but an older simulation.
+    Raises `SimulationError` where ``folder`` holds anything but an older simulation, and for more
+    days than can be counted.
     """
+    refuse(options, days, folder)
     with replaced(folder) as making:
         simulation = Simulation(options, making, chunk)
         simulation.play(days, tell)
@@ -76,6 +82,14 @@ class Step:
     unknown: int
     """Assignments of users or offers that the shop doesn't know: nothing happened to them."""
     rows: int = 0
+
+
+def refuse(options: Options, days: int, folder: Path) -> None:
+    """Raise `SimulationError` where `simulate` can't or must not begin."""
+    room = min((date.max - options.start).days, MOST_DAYS)
+    if days > room:
+        raise SimulationError(f"{days} days from {options.start} are too many: at most {room}")
+    refuse_strangers(folder)
 
 
 class Simulation:
@@ -193,17 +207,18 @@ class Simulation:
         self._grow(first + days)
         tally, written = truth.Tally(), 0
         with ThreadPoolExecutor(WRITERS) as writers:
-            waiting: deque[Future[pl.DataFrame]] = deque()
+            waiting: deque[Future[tuple[mess.Record, ...]]] = deque()
             for number in range(first, first + days):
                 day = self._day(number, given, policy)
                 tally.add(day, self.assortment, self.calendar)
                 while len(waiting) >= AHEAD:
-                    tally.accounts.append(waiting.popleft().result())
+                    tally.accounts += waiting.popleft().result()
                 waiting.append(writers.submit(self._write_day, day, self.manifest.campaigns))
                 written += len(day)
                 if tell:
                     tell(day.on, len(day))
-            tally.accounts += [writing.result() for writing in waiting]
+            for writing in waiting:
+                tally.accounts += writing.result()
         tally.write(self.folder, self.calendar.date(first))
         self._close(first, days, tally)
         return written
@@ -255,7 +270,7 @@ class Simulation:
         self.state.send(sends, self.people, number)
         return sends
 
-    def _write_day(self, day: Day, campaigns: Sequence[str]) -> pl.DataFrame:
+    def _write_day(self, day: Day, campaigns: Sequence[str]) -> tuple[mess.Record, ...]:
         """Write the files that deliver ``day``; what became of its rows. Files that come on a later
         day wait for it in ``state/late``."""
         options = self.options
@@ -268,11 +283,10 @@ class Simulation:
             delivery = mess.messed(
                 day, told, options.seed, options.mess, options.start, options.users, self.assortment
             )
+        late = self.folder / "state" / "late"
         for part in delivery.parts:
-            waits = self.folder / "state" / "late" / str(part.on)
-            path = (
-                place if part.on == day.on else waits
-            ) / f"{part.on}-{part.name}.{options.format}"
+            where = place if part.on == day.on else late / str(part.on)
+            path = where / f"{part.on}-{part.name}.{options.format}"
             write(part.rows, path)
             if part.kept < 1:
                 os.truncate(path, int(part.kept * path.stat().st_size))
@@ -309,8 +323,7 @@ class Simulation:
         kept = folder / "state"
         write(self.state.frame().drop("level"), kept / f"people-{last + 1}.parquet")
         write(self.returns.frame(), kept / f"returns-{last + 1}.parquet")
-        counts = pl.concat(tally.funnel).group_by("event_type").agg(pl.col("rows").sum())
-        rows = dict(counts.iter_rows())
+        rows = tally.rows
         total = {name: self.manifest.rows.get(name, 0) + rows[name] for name in sorted(rows)}
         self.manifest = replace(
             self.manifest, days=last + 1, people=len(people_), rows=total, delivered=delivered

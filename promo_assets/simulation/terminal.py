@@ -12,14 +12,14 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from promo_assets.simulation.folder import Manifest, Options, refuse_strangers, size_of
-from promo_assets.simulation.simulate import Simulation, simulate
+from promo_assets.simulation.folder import Manifest, Options, size_of
+from promo_assets.simulation.simulate import Simulation, refuse, simulate
 
 
 def run_simulation(options: Options, days: int, folder: Path, *, named: bool) -> None:
     """Simulate into ``folder`` with a progress bar, and tell what was written. ``named``: the
     folder is not where ``PROMO_SOURCE=simulated`` looks."""
-    refuse_strangers(folder)
+    refuse(options, days, folder)
     began = time.perf_counter()
     columns = (
         TextColumn("{task.description}"),

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from promo_assets.simulation import mess
 from promo_assets.simulation.assortment import PAIR_SLOTS, PATHS, VARIANTS, Assortment, money
 from promo_assets.simulation.behaviour import (
     OFFER_REDEEMED,
@@ -36,7 +37,6 @@ from promo_assets.simulation.calendar import Calendar
 from promo_assets.simulation.campaigns import EVERY_DAYS, FIRST_DAY, Draw
 from promo_assets.simulation.expected import Baskets, Outcomes, outcomes
 from promo_assets.simulation.folder import Mess, Options, replace_text, write
-from promo_assets.simulation.mess import FILE_DAYS, TEST_USERS, bots, clock_shifts
 from promo_assets.simulation.offers import OFFER_IDS, OFFERS
 from promo_assets.simulation.people import TYPES, People
 from promo_assets.simulation.rows import Day, account_ids, device_ids
@@ -50,74 +50,84 @@ CHUNK = 65_536
 
 @dataclass
 class Tally:
-    """Counts of the days of one run."""
+    """Counts of the days of one run: plain numbers until they are written."""
 
-    funnel: list[pl.DataFrame] = field(default_factory=list)
-    days: list[pl.DataFrame] = field(default_factory=list)
-    offers: list[pl.DataFrame] = field(default_factory=list)
-    accounts: list[pl.DataFrame] = field(default_factory=list)
-    """What became of each day's rows (`mess.Delivery.account`)."""
+    days: list[dict[str, object]] = field(default_factory=list)
+    funnel: list[Numbers] = field(default_factory=list)
+    """Rows of each event type."""
+    offers: list[Numbers] = field(default_factory=list)
+    """[sent, withheld, viewed, redeemed, cents paid; offer], the last column for the control arm
+    where several offers competed."""
+    accounts: list[mess.Record] = field(default_factory=list)
+    """What became of the rows (`mess.Delivery.account`)."""
 
     def add(self, day: Day, assortment: Assortment, calendar: Calendar) -> None:
         """Count what happened on ``day``."""
         events, visits = day.events, day.visits
-        types = np.bincount(events.type, minlength=len(TYPE_NAMES))
-        self.funnel.append(
-            pl.DataFrame({"event_date": day.on, "event_type": TYPE_NAMES, "rows": types})
-        )
         lines = events.chosen(np.flatnonzero(events.lines))
         gross = assortment.price[lines.item] * lines.quantity
         bought = lines.type == PURCHASE
-        cents = (gross[bought], lines.discount[bought], (gross - lines.discount)[~bought])
-        sums = money(np.array([amount.sum() for amount in cents]))
         sessions = visits.device[: day.sessions]
         self.days.append(
-            pl.DataFrame(
-                {
-                    "event_date": [day.on],
-                    "is_sale": calendar.is_sale(day.day),
-                    "online_visits": int((sessions >= 0).sum()),
-                    "store_visits": int((sessions < 0).sum()),
-                    "orders": int((visits.order[: day.sessions] >= 0).sum()),
-                    "gross": sums[:1],
-                    "discount": sums[1:2],
-                    "returned": sums[2:],
-                }
-            )
+            {
+                "event_date": day.on,
+                "is_sale": calendar.is_sale(day.day),
+                "online_visits": int((sessions >= 0).sum()),
+                "store_visits": int((sessions < 0).sum()),
+                "orders": int((visits.order[: day.sessions] >= 0).sum()),
+                "gross": int(gross[bought].sum()),
+                "discount": int(lines.discount[bought].sum()),
+                "returned": int((gross - lines.discount)[~bought].sum()),
+            }
         )
+        self.funnel.append(np.bincount(events.type, minlength=len(TYPE_NAMES)))
         self.offers.append(_offers(day))
 
+    @property
+    def rows(self) -> dict[str, int]:
+        """All rows by event type."""
+        return dict(zip(TYPE_NAMES, np.sum(self.funnel, axis=0).tolist(), strict=True))
+
     def write(self, folder: Path, first: date) -> None:
-        parts = {
-            "funnel": self.funnel,
-            "days": self.days,
-            "offers": self.offers,
-            "rows": self.accounts,
+        days = pl.DataFrame(self.days)
+        on, number = days["event_date"], np.arange(days.height)
+        cents = {name: money(days[name].to_numpy()) for name in ("gross", "discount", "returned")}
+        funnel = {
+            "event_date": on.gather(np.repeat(number, len(TYPE_NAMES))),
+            "event_type": [*TYPE_NAMES] * len(on),
+            "rows": np.concatenate(self.funnel),
         }
-        for name, frames in parts.items():
-            write(pl.concat(frames), folder / "truth" / name / f"{first}.parquet")
+        sent, withheld, viewed, redeemed, paid = np.concatenate(self.offers, axis=1)
+        sending = np.tile([*(offer.send_cost for offer in OFFERS), 0], len(on))
+        offers = {
+            "event_date": on.gather(np.repeat(number, len(OFFERS) + 1)),
+            "offer_id": [*OFFER_IDS, None] * len(on),
+            "sent": sent,
+            "withheld": withheld,
+            "viewed": viewed,
+            "redeemed": redeemed,
+            "redemption_cost": money(paid),
+            "send_cost": money(sent * sending),
+        }
+        tables = {
+            "funnel": pl.DataFrame(funnel),
+            "days": days.with_columns(**cents),
+            "offers": pl.DataFrame(offers),
+            "rows": pl.DataFrame(self.accounts, schema=mess.ACCOUNT, orient="row"),
+        }
+        for name, frame in tables.items():
+            write(frame, folder / "truth" / name / f"{first}.parquet")
 
 
-def _offers(day: Day) -> pl.DataFrame:
+def _offers(day: Day) -> Numbers:
     events, visits = day.events, day.visits
     at = np.flatnonzero(events.type >= OFFER_SENT)
-    # The last column: the control arm where several offers competed.
     offer = visits.offer[events.visit[at]] % (len(OFFERS) + 1)
-    counts = np.zeros((4, len(OFFERS) + 1), np.int64)
+    counts = np.zeros((5, len(OFFERS) + 1), np.int64)
     np.add.at(counts, (events.type[at] - OFFER_SENT, offer), 1)
     redeemed = events.type[at] == OFFER_REDEEMED
-    cost = np.bincount(offer[redeemed], events.discount[at][redeemed], len(OFFERS) + 1)
-    sending = counts[0] * np.array([o.send_cost for o in OFFERS] + [0])
-    names = ("sent", "withheld", "viewed", "redeemed")
-    return pl.DataFrame(
-        {
-            "event_date": day.on,
-            "offer_id": pl.Series([*OFFER_IDS, None], dtype=pl.String),
-            **dict(zip(names, counts, strict=True)),
-            "redemption_cost": money(cost.astype(np.int64)),
-            "send_cost": money(sending),
-        }
-    )
+    np.add.at(counts[-1], offer[redeemed], events.discount[at][redeemed])
+    return counts
 
 
 def write_people(folder: Path, people: People, assortment: Assortment, level: Mess) -> None:
@@ -153,7 +163,7 @@ def write_people(folder: Path, people: People, assortment: Assortment, level: Me
     slot = _ranks(people.devices)
     shared = np.repeat(people.shares, people.devices) & (slot == 1)
     device = np.where(shared, (person - 1) * 4 + 1, person * 4 + slot)
-    shift = clock_shifts(people.seed, level, device) // 1_000_000
+    shift = mess.clock_shifts(people.seed, level, device) // 1_000_000
     ids = device_ids(device)[:-1]
     devices = pl.DataFrame({"device_id": ids, "person_id": person, "clock_ahead_seconds": shift})
     write(devices, folder / "truth" / "devices.parquet")
@@ -181,7 +191,7 @@ def write_mess(folder: Path, options: Options, last: date) -> int:
         grouped = here.filter(pl.col(column).is_not_null()).group_by(column).agg(pl.sum("rows"))
         return dict(sorted(grouped.iter_rows()))
 
-    files = {name: FILE_DAYS[name] for name in FILE_DAYS if options.mess == "wild"}
+    files = {name: mess.FILE_DAYS[name] for name in mess.FILE_DAYS if options.mess == "wild"}
     messy = options.mess != "none"
     told = {
         "mess": options.mess,
@@ -190,8 +200,8 @@ def write_mess(folder: Path, options: Options, last: date) -> int:
         "kinds": counts("kind"),
         "reasons": counts("reason"),
         "not_yet_delivered": int(rows["rows"].sum()) - int(here["rows"].sum()),
-        "bot_devices": bots(options.users).to_list() if messy else [],
-        "test_users": list(TEST_USERS) if messy else [],
+        "bot_devices": mess.bots(options.users).to_list() if messy else [],
+        "test_users": list(mess.TEST_USERS) if messy else [],
         "files_on_days": files,
     }
     replace_text(folder / "truth" / "mess.json", json.dumps(told, indent=2) + "\n")

@@ -23,7 +23,7 @@ class Folder:
     manifest: Manifest
 
     @classmethod
-    def made(cls, path: Path, days: int, chunk: int = 32_768, **options: object) -> Folder:
+    def made(cls, path: Path, days: int, chunk: int = 65_536, **options: object) -> Folder:
         manifest = simulate(Options(**options), days, path, chunk=chunk)  # type: ignore[arg-type]
         return cls(path, manifest)
 

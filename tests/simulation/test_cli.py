@@ -86,6 +86,7 @@ def test_equal_options_give_equal_files(promo: Promo, tmp_path: Path) -> None:
     [
         (["--users", "0"], ["--users", "'0'", "1 or more"]),
         (["--days", "ten"], ["--days", "'ten'"]),
+        (["--start", "9999-12-10"], ["30 days from 9999-12-10", "at most 21"]),
         (["--start", "yesterday"], ["'yesterday'", "YYYY-MM-DD"]),
         (["--format", "xml"], ["xml", "parquet"]),
         (["--assignment", "fair"], ["fair", "biased"]),
