@@ -6,7 +6,6 @@ cleaning. A source delivers every row; what can't be used is rejected later, wit
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Mapping
 from datetime import date
@@ -118,10 +117,10 @@ def open_source(settings: Settings) -> Source:
     if kind == "simulated" and not place:
         from promo_assets.sources.files import Files
 
-        folder = settings.home / "simulated"
-        if not (folder / "simulation.json").is_file():
+        folder = settings.source_folder
+        if folder is None or not (folder / "simulation.json").is_file():
             raise SourceError(f"{folder}: there is no simulated shop; run `promo simulate` first")
-        return dataclasses.replace(Files.at(str(folder), settings), name="simulated")
+        return Files.at(folder, settings, name="simulated")
     known = ["complete_journey", "simulated", "files:DIR"]
     known += [f"{scheme}://…" for scheme in DATABASES]
     near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
