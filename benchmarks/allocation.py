@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csr_array, eye_array, kron, vstack
 
-from promo_assets.strategy.allocation import allocate, solve_price
+from promo_assets.strategy.allocation.budget import allocate, solve_price
 
 OFFERS = 5
 

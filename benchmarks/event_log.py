@@ -12,7 +12,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from promo_assets.event_log import BatchedSqliteEventLogStorage, report_check_evaluations
+from promo_assets.orchestration.event_log import (
+    BatchedSqliteEventLogStorage,
+    report_check_evaluations,
+)
 
 TABLES = 4
 DAYS = dg.DailyPartitionsDefinition("2017-01-01", end_date="2018-01-01")

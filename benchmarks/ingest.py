@@ -17,11 +17,11 @@ from pathlib import Path
 
 import duckdb
 
-from promo_assets.assets.events import raw_events
-from promo_assets.assets.table import Production
+from promo_assets.contract.days import Window
 from promo_assets.contract.tables import load_contracts
-from promo_assets.partitions import Window
+from promo_assets.orchestration.table_asset import Production
 from promo_assets.settings import PROJECT, Settings
+from promo_assets.tables.events import raw_events
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import Slice, prepare, stage
 

@@ -17,8 +17,8 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from promo_assets.partitions import Window
-from promo_assets.propensity import evaluation
+from promo_assets.contract.days import Window
+from promo_assets.learning import evaluation
 from promo_assets.propensity.dataset import Split, feature_matrix, feature_names, labels
 from promo_assets.propensity.training import RFM, TrainingSettings, boost, fit_platt, rivals
 from promo_assets.sources.complete_journey import CompleteJourney

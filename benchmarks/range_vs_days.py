@@ -16,9 +16,9 @@ from pathlib import Path
 
 import duckdb
 
+from promo_assets.contract.days import Window
 from promo_assets.definitions import build_definitions
-from promo_assets.partitions import Window
-from promo_assets.runs import Phase, open_instance, plan, run_phase
+from promo_assets.orchestration.runs import Phase, open_instance, plan, run_phase
 from promo_assets.settings import Settings
 
 FIRST = date(2017, 1, 1)

@@ -25,7 +25,7 @@ ROUNDS = 3
 def measure(millions: int, folder: Path) -> tuple[float, float, float, Manifest]:
     """Seconds, seconds of CPU, GiB at the peak, and what was written."""
     users = millions * PEOPLE_A_MILLION
-    command = [sys.executable, "-m", "promo_assets.cli", "simulate", "--out", str(folder)]
+    command = [sys.executable, "-m", "promo_assets.cli.main", "simulate", "--out", str(folder)]
     command += ["--users", str(users), "--days", str(DAYS)]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

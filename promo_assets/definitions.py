@@ -1,7 +1,7 @@
 """Everything assembled: tables, jobs, schedules, sensors, resources.
 
 Loading reads the models, expectations and settings of the checkout; it opens no database and
-imports neither Great Expectations nor MLflow nor LightGBM (tests/test_definitions.py holds that).
+imports neither Great Expectations nor MLflow nor LightGBM; a test holds that.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from promo_assets import automation, late
-from promo_assets.assets import events, propensity, report, sql, strategy
-from promo_assets.assets.table import Table, table_asset
 from promo_assets.contract.tables import ContractError, load_contracts
-from promo_assets.partitions import Partitions
+from promo_assets.orchestration import automation, late
+from promo_assets.orchestration import report_assets as report
+from promo_assets.orchestration.partitions import Partitions
+from promo_assets.orchestration.table_asset import Table, table_asset
 from promo_assets.settings import PROJECT, Settings, load_settings
+from promo_assets.tables import events, propensity, strategy
+from promo_assets.tables import models as sql
 from promo_assets.warehouse.connection import Warehouse
 
 MODELS = PROJECT / "dbt_like_sql"

@@ -17,10 +17,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from promo_assets.contract.days import Window
 from promo_assets.contract.events import EVENT_COLUMNS
 from promo_assets.definitions import build_definitions
-from promo_assets.partitions import Window
-from promo_assets.runs import Phase, PhaseResult, open_instance, run_days, run_phase
+from promo_assets.orchestration.runs import Phase, PhaseResult, open_instance, run_days, run_phase
 from promo_assets.settings import Settings
 from promo_assets.warehouse.connection import Warehouse
 

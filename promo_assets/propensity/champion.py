@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from promo_assets.propensity import evaluation
+from promo_assets.learning import evaluation
 from promo_assets.propensity.dataset import labels
 from promo_assets.propensity.model import PropensityModel
 

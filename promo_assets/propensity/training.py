@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from promo_assets.propensity import evaluation
+from promo_assets.learning import evaluation
 from promo_assets.propensity.dataset import (
     Split,
     feature_matrix,

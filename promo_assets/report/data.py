@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 
 TREND_DAYS = 90
 

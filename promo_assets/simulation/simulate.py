@@ -14,17 +14,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from promo_assets.pseudonyms import pseudonym
+from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.simulation import mess, registers, truth
 from promo_assets.simulation.assortment import Assortment
-from promo_assets.simulation.behaviour import (
-    Orders,
-    Sends,
-    Shop,
-    play,
-    returned,
-    sent,
-)
+from promo_assets.simulation.behaviour import Orders, Sends, Shop, play, returned, sent
 from promo_assets.simulation.calendar import Calendar
 from promo_assets.simulation.campaigns import Draw, Policy, draw
 from promo_assets.simulation.expected import Baskets

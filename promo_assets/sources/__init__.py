@@ -13,7 +13,7 @@ from typing import Protocol
 
 import duckdb
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.settings import Settings
 from promo_assets.warehouse.publish import Query
 
@@ -55,7 +55,7 @@ CONSENT_COLUMNS = {
 
 class Source(Protocol):
     """What the ``events`` assets read. Every query runs on the given ``connection``; identifiers
-    are as delivered and become pseudonyms on entry (``promo_assets/pseudonyms.py``)."""
+    are as delivered and become pseudonyms on entry (``promo_assets/people/pseudonyms.py``)."""
 
     @property
     def name(self) -> str:

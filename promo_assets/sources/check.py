@@ -15,13 +15,14 @@ from typing import Any
 
 import duckdb
 
+from promo_assets.contract.days import Window
 from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
-from promo_assets.partitions import SEGMENTS, Window
+from promo_assets.contract.segments import SEGMENTS
 from promo_assets.settings import PROJECT, Settings
 from promo_assets.sources import SourceError
 from promo_assets.sources.files import Files
 from promo_assets.sources.inventory import DeliveredFile, Inventory
-from promo_assets.strategy.catalogue import CatalogueError, load_catalogue
+from promo_assets.strategy.offers.catalogue import CatalogueError, load_catalogue
 from promo_assets.warehouse.publish import Query
 
 REJECTED = PROJECT / "dbt_like_sql" / "core" / "rejected_events.sql"

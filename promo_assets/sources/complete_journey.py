@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.sources import LINK_COLUMNS, SourceError, nothing
 from promo_assets.warehouse.publish import Query
 

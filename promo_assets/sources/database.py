@@ -17,11 +17,9 @@ from pathlib import Path
 
 import duckdb
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.settings import Settings
-from promo_assets.sources import (
-    SourceError,
-)
+from promo_assets.sources import SourceError
 from promo_assets.sources.addresses import Address
 from promo_assets.sources.dialects import ISO_TIME, QUARTER, Column
 from promo_assets.sources.dimensions import Dimensions

@@ -18,7 +18,7 @@ from typing import Any
 
 import duckdb
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.settings import Settings
 from promo_assets.sources import SourceError, nothing
 from promo_assets.sources.dimensions import Dimensions, TableFile

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import duckdb
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.sources import SourceError
 from promo_assets.sources.formats import (
     FILE,

@@ -16,8 +16,8 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from promo_assets.contract.days import Window
 from promo_assets.contract.tables import TableContract
-from promo_assets.partitions import Window
 
 ALWAYS = date(1, 1, 1)
 """The day under which a table without partitions is recorded as published."""

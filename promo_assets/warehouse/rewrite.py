@@ -2,7 +2,7 @@
 
 The live rows are copied into a new file, which then takes the old one's name. Whatever happens
 in between, the old file or the new one is the warehouse, whole and usable. Not here: which rows
-are deleted (`promo_assets.erasure`, `promo_assets.retention`).
+are deleted (`promo_assets.privacy.erasure`, `promo_assets.privacy.retention`).
 """
 
 from __future__ import annotations

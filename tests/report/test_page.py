@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.report.data import DayReport, read_days
 from promo_assets.report.page import render, totals, write
 from promo_assets.warehouse.connection import Warehouse

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from promo_assets.pseudonyms import pseudonym
+from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.simulation.folder import Options
 from promo_assets.simulation.offers import OFFER_IDS, response
 from promo_assets.simulation.simulate import Simulation, simulate

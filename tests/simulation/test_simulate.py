@@ -10,7 +10,7 @@ import pytest
 from promo_assets.contract.events import EVENT_COLUMNS, EVENT_TYPES
 from promo_assets.simulation.folder import Options, SimulationError, replaced
 from promo_assets.simulation.simulate import Simulation, simulate
-from promo_assets.strategy.catalogue import Kind, load_catalogue
+from promo_assets.strategy.offers.catalogue import Kind, load_catalogue
 
 if TYPE_CHECKING:
     from tests.simulation.conftest import Folder, Made

@@ -10,8 +10,8 @@ import duckdb
 import polars as pl
 import pytest
 
-from promo_assets.cli import main
-from promo_assets.pseudonyms import SAMPLE_KEY, pseudonym
+from promo_assets.cli.main import main
+from promo_assets.people.pseudonyms import SAMPLE_KEY, pseudonym
 from promo_assets.settings import load_settings
 from promo_assets.simulation.simulate import Simulation
 

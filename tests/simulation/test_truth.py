@@ -14,7 +14,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.settings import Settings
 from promo_assets.simulation.calibration import FIGURES, measure
 from promo_assets.sources import open_source
@@ -48,7 +48,7 @@ def test_the_simulation_does_not_import_dagster() -> None:
         [
             sys.executable,
             "-c",
-            "import sys, promo_assets.simulation.terminal, promo_assets.simulation.calibration;"
+            "import sys, promo_assets.cli.simulation, promo_assets.simulation.calibration;"
             "print([name for name in sys.modules if name.split('.')[0] in ('dagster', 'mlflow')])",
         ],
         capture_output=True,

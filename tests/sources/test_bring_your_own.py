@@ -35,7 +35,7 @@ def follow(folder: Path, commands: str) -> subprocess.CompletedProcess[str]:
     bin_folder = folder / "bin"
     bin_folder.mkdir(exist_ok=True)
     promo = bin_folder / "promo"
-    promo.write_text(f'#!/bin/sh\nexec {sys.executable} -m promo_assets.cli "$@"\n')
+    promo.write_text(f'#!/bin/sh\nexec {sys.executable} -m promo_assets.cli.main "$@"\n')
     promo.chmod(0o755)
     own = {name: value for name, value in os.environ.items() if not name.startswith("PROMO_")}
     path = f"{bin_folder}{os.pathsep}{own['PATH']}"

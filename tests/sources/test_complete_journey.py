@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.settings import Settings
 from promo_assets.sources import SourceError, open_source
 from promo_assets.sources.complete_journey import CompleteJourney

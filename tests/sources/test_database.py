@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.settings import Settings, SettingsError, load_settings
 from promo_assets.sources import Source, SourceError, UnreachableError, open_source
 from promo_assets.sources.addresses import Address, load_extension

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import duckdb
 import pytest
 
-from promo_assets.cli import main
+from promo_assets.cli.main import main
+from promo_assets.contract.days import Window
 from promo_assets.definitions import build_definitions
-from promo_assets.partitions import Window
-from promo_assets.runs import open_instance, run_days
+from promo_assets.orchestration.runs import open_instance, run_days
 from promo_assets.settings import Settings, load_settings
 from tests.sources.servers import NEEDLE, Server
 

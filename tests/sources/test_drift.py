@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from promo_assets.assets.events import raw_events
-from promo_assets.assets.table import Production
+from promo_assets.contract.days import Window
 from promo_assets.contract.tables import load_contracts
 from promo_assets.gates.audit import Auditor
 from promo_assets.gates.verdict import Finding, Verdict
-from promo_assets.partitions import Window
+from promo_assets.orchestration.table_asset import Production
 from promo_assets.settings import PROJECT
+from promo_assets.tables.events import raw_events
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import Slice, prepare, publish, stage
 from tests.conftest import COLUMNS, Event, Shop

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.settings import Settings
 from promo_assets.sources import Source, SourceError, open_source
 from promo_assets.sources.files import Files

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.sources import SourceError
 from promo_assets.sources.files import Files
 from promo_assets.sources.inventory import day_in

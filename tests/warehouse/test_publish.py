@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from promo_assets.contract.days import Window
 from promo_assets.contract.tables import TableContract
-from promo_assets.partitions import Window
 from promo_assets.warehouse.connection import Warehouse, WarehouseError
 from promo_assets.warehouse.publish import (
     ALWAYS,

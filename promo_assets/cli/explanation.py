@@ -1,0 +1,226 @@
+"""``promo explain``: one screen on why a user got which offer on a day.
+
+Everything is read from what was published for the day; only the offers that were considered are
+valued again, by the same functions and with the day's price. Not here: deciding anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from promo_assets.contract.days import Window
+from promo_assets.contract.segments import SEGMENTS
+from promo_assets.people.pseudonyms import keys_of, pseudonym
+from promo_assets.settings import Settings
+
+TOP_FEATURES = 5
+WIDTH = 12
+
+SNAPSHOT = "select * from features.user_features where user_id = $user and as_of_date = $day"
+PROFILE = "select * from profiles.user_profiles where user_id = $user and as_of_date = $day"
+SEGMENT = "select * from segments.user_segments where user_id = $user and as_of_date = $day"
+SCORE = """
+select scores.propensity, scores.model_version, trainings.sha256, trainings.week
+from propensity.scores as scores
+left join propensity.trainings as trainings using (model_version)
+where scores.user_id = $user and scores.as_of_date = $day
+"""
+ASSIGNMENT = "select * from strategy.assignments where user_id = $user and as_of_date = $day"
+PRICE = "select * from strategy.budget_prices where as_of_date = $day"
+EFFECTS = "select * from strategy.offer_effects where as_of_date = $day order by segment, offer_id"
+KNOWN = """
+select min(as_of_date) as first, max(as_of_date) as last
+from features.user_features where user_id = $user
+"""
+
+
+class UnknownUserError(ValueError):
+    """There is nothing to explain; the message says what is known of the user."""
+
+
+def explain(user: str, day: date, connection: duckdb.DuckDBPyConnection, settings: Settings) -> str:
+    """The day's decision on a user as lines of text: segment, propensity, offers, arm.
+
+    ``user``: an account's id as the source delivers it, or a pseudonym as the export shows it.
+    Raises `UnknownUserError` when the user has no snapshot on the day.
+    """
+    key = pseudonym(user, "account", keys_of(settings)[0])
+    if connection.execute(KNOWN, {"user": user}).fetchone() != (None, None):
+        key = user
+    keys = {"user": key, "day": day}
+    snapshot = _rows(connection, SNAPSHOT, keys)
+    if not snapshot.height:
+        raise UnknownUserError(_unknown(user, key, day, connection))
+    lines = [f"User {user} (pseudonym {key}), at the end of {day} (UTC)", ""]
+    lines += _behaviour(snapshot.row(0, named=True), _row(connection, PROFILE, keys))
+    lines += _segment(_row(connection, SEGMENT, keys))
+    lines += _propensity(snapshot, _row(connection, SCORE, keys), settings)
+    lines += _offers(connection, keys, settings)
+    lines += _decision(_row(connection, ASSIGNMENT, keys), day)
+    return "\n".join(lines)
+
+
+def _rows(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]
+) -> pl.DataFrame:
+    """The rows of a query; none when a table of it was never published."""
+    used = {name: value for name, value in parameters.items() if f"${name}" in sql}
+    try:
+        return connection.execute(sql, used).pl()
+    except duckdb.CatalogException:
+        return pl.DataFrame()
+
+
+def _row(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    return next(_rows(connection, sql, parameters).iter_rows(named=True), None)
+
+
+def _unknown(user: str, key: str, day: date, connection: duckdb.DuckDBPyConnection) -> str:
+    known = _row(connection, KNOWN, {"user": key})
+    if known is None or known["first"] is None:
+        return f"user {user!r} is in no day of features.user_features; check the id"
+    return (
+        f"user {user!r} has no snapshot of {day}: known from {known['first']} to {known['last']}; "
+        f"choose such a day, or materialise it with `promo run --from {day} --to {day}`"
+    )
+
+
+def _told(name: str, text: str) -> str:
+    return f"{name:<{WIDTH}}{text}"
+
+
+def _behaviour(snapshot: Mapping[str, Any], profile: Mapping[str, Any] | None) -> Iterator[str]:
+    recency = snapshot["recency_days"]
+    since = "never ordered" if recency is None else f"last order {recency} day(s) before"
+    yield _told(
+        "Behaviour",
+        f"{since}; {snapshot['orders_28d']} orders in 28 days, {snapshot['orders_90d']} in 90, "
+        f"{snapshot['orders_life']} so far; spend {snapshot['spend_28d']:,} in 28 days",
+    )
+    if profile is None:
+        return
+    sensitivity = profile["price_sensitivity"]
+    interests = [profile[f"top_category_{place}"] for place in (1, 2, 3)]
+    yield _told(
+        "Profile",
+        f"{profile['lifecycle']}; RFM {profile['rfm'] or 'unknown'}; price sensitivity "
+        f"{'unknown' if sensitivity is None else f'{sensitivity:.2f}'}; buys "
+        f"{', '.join(filter(None, interests)) or 'nothing known'}",
+    )
+
+
+def _segment(segment: Mapping[str, Any] | None) -> Iterator[str]:
+    if segment is None:
+        yield _told("Segment", "not published for this day")
+        return
+    before = segment["previous_segment"]
+    moved = f" (the day before: {before})" if before not in (None, segment["segment"]) else ""
+    yield _told("Segment", f"{segment['segment']}{moved}: {segment['reason']}")
+
+
+def _propensity(
+    snapshot: pl.DataFrame, score: Mapping[str, Any] | None, settings: Settings
+) -> Iterator[str]:
+    """The score, and the features that moved its log-odds the most (SHAP values)."""
+    from promo_assets.propensity.model import ModelFileError
+    from promo_assets.tables.propensity import model_of
+
+    if score is None:
+        yield _told("Propensity", "no model had been trained by then")
+        return
+    yield _told(
+        "Propensity",
+        f"{score['propensity']:.4f} to buy within {settings.horizon_days} days; model version "
+        f"{score['model_version']}, trained in the week of {score['week']}",
+    )
+    try:
+        model = model_of(settings, score["model_version"], score["sha256"])
+    except ModelFileError as error:
+        yield _told("", f"its features can't be weighed: {error}")
+        return
+    (weights,) = model.contributions(snapshot)
+    del weights["base"]
+    strongest = sorted(weights, key=lambda name: -abs(weights[name]))[:TOP_FEATURES]
+    values = snapshot.row(0, named=True)
+    for name in strongest:
+        yield _told("", f"{weights[name]:+.3f} log-odds  {name} = {_shown(values[name])}")
+
+
+def _offers(
+    connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Any], settings: Settings
+) -> Iterator[str]:
+    """Every offer of the catalogue with its worth for the user, or the condition that bars it."""
+    from promo_assets.strategy.allocation.decisions import candidate_values
+    from promo_assets.strategy.offers.rules import REASONS, eligible
+    from promo_assets.tables.strategy import (
+        catalogue_of,
+        catalogue_version,
+        users_parameters,
+        users_sql,
+    )
+
+    price, effects = _row(connection, PRICE, keys), _rows(connection, EFFECTS, keys)
+    if price is None or not effects.height:
+        yield _told("Offers", "no price of budget was published for this day")
+        return
+    if price["catalogue_version"] != catalogue_version(settings):
+        yield _told(
+            "Offers", f"{settings.catalogue} changed since; what was considered is not known"
+        )
+        return
+    catalogue, day = catalogue_of(settings), keys["day"]
+    read = users_parameters(Window(day, day + timedelta(days=1)), SEGMENTS, settings)
+    users = connection.execute(
+        f"select * from ({users_sql(catalogue)}) where user_id = $user",
+        read | {"user": keys["user"]},
+    ).pl()
+    if not users.height:
+        yield _told("Offers", "none were considered: the user had no segment on this day")
+        return
+    rules = eligible(users, catalogue, day)
+    worth = candidate_values(users, effects, catalogue, rules.mask, price["margin_rate"])
+    yield _told(
+        "Offers",
+        f"a unit of budget must earn {price['price']:.4f} beyond its cost that day",
+    )
+    (segment,) = users["segment"]
+    in_segment = effects.filter(pl.col("segment") == segment)
+    known = {row["offer_id"]: row for row in in_segment.iter_rows(named=True)}
+    for place, offer in enumerate(catalogue.ids):
+        value, cost = worth.value[0, place], worth.cost[0, place]
+        if reason := rules.reasons[0, place]:
+            told = f"barred by its condition on {REASONS[reason].replace('_', ' ')}"
+        else:
+            told = (
+                f"margin {value:.4f}, cost {cost:.4f}, net {value - cost:+.4f} "
+                f"(lift {known[offer]['lift']:+.1%}, {known[offer]['evidence']})"
+            )
+        yield _told("", f"{offer:<16}{told}")
+
+
+def _decision(assignment: Mapping[str, Any] | None, day: date) -> Iterator[str]:
+    if assignment is None:
+        yield _told("Decision", "not published for this day")
+        return
+    arm, offer = assignment["arm"], assignment["offer_id"]
+    what = {
+        "offer": f"gets {offer}",
+        "holdout": f"{offer} is withheld (holdout)",
+        "none": "no offer",
+    }[arm]
+    drawn = assignment["assignment_probability"]
+    chance = "" if arm == "none" else f", drawn with probability {drawn:.2f}"
+    yield _told("Decision", f"{what} on {day + timedelta(days=1)}{chance}: {assignment['reason']}")
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

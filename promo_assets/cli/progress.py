@@ -1,0 +1,320 @@
+"""What a terminal shows: progress while a range runs, and the summary after it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table as Grid
+
+from promo_assets.contract.days import Window
+from promo_assets.contract.segments import SEGMENTS
+from promo_assets.orchestration.runs import (
+    Phase,
+    PhaseResult,
+    open_instance,
+    plan,
+    prepare_home,
+    run_days,
+)
+from promo_assets.people.pseudonyms import keys_of
+from promo_assets.settings import Settings
+from promo_assets.sources import open_source
+from promo_assets.sources.database import Database
+from promo_assets.strategy.offers.catalogue import load_catalogue
+from promo_assets.warehouse.connection import Warehouse
+from promo_assets.warehouse.publish import ALWAYS, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHOWN_FINDINGS = 8
+PLAIN_WIDTH = 120
+"""Columns when nobody tells (a pipe, a log of CI): the widest table fits."""
+
+
+def run_with_progress(window: Window, settings: Settings, groups: Sequence[str]) -> int:
+    """Run a range with a progress bar; print what failed; return the exit code."""
+    results = _run(window, settings, groups)
+    return _verdict(results, window, settings)
+
+
+def run_demo(window: Window, settings: Settings) -> int:
+    """The demo: the whole range of the default source, then the summary."""
+    began = time.perf_counter()
+    results = _run(window, settings, ())
+    code = _verdict(results, window, settings)
+    print_summary(window, settings, results)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    print(f"\nThe demo took {time.perf_counter() - began:.0f} s; peak memory {peak:.1f} GiB.")
+    return code
+
+
+def _run(window: Window, settings: Settings, groups: Sequence[str]) -> list[PhaseResult]:
+    console = _console()
+    plan(window, settings)  # A wrong range is refused before anything is loaded.
+    _check(settings, groups)
+    with open_instance(settings) as instance:
+        from promo_assets.definitions import build_definitions
+
+        definitions = build_definitions(settings)
+        with _progress(console) as tell:
+            return run_days(window, settings, definitions, instance, groups=groups, listen=tell)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def _check(settings: Settings, groups: Sequence[str]) -> None:
+    """Refuse what would make the run fail at its first steps, while one line can tell it."""
+    chosen = set(groups or ("events", "strategy"))
+    prepare_home(settings)
+    with Warehouse.of(settings).get_connection():
+        pass
+    if "events" in chosen:
+        keys_of(settings)
+        source = open_source(settings)
+        if isinstance(source, Database):
+            source.check()
+    if chosen & {"events", "strategy"}:
+        load_catalogue(settings.catalogue, SEGMENTS)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Any]:
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[step]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        bars: dict[str, Any] = {}
+
+        def tell(phase: Phase, event: str, step: str) -> None:
+            name = step.replace("__", ".")
+            if phase.job not in bars:
+                bars[phase.job] = progress.add_task(phase.title, total=0, step="")
+            bar = bars[phase.job]
+            task = progress.tasks[bar]
+            if event == "STEP_START":
+                progress.update(bar, total=(task.total or 0) + 1, step=name)
+            elif event in ("STEP_SUCCESS", "STEP_FAILURE"):
+                progress.advance(bar)
+                progress.update(bar, step="" if event == "STEP_SUCCESS" else f"{name} failed")
+
+        yield tell
+
+
+def _verdict(results: Sequence[PhaseResult], window: Window, settings: Settings) -> int:
+    """Print what failed, one line each, and return 1 if anything did."""
+    failures = [failure for result in results for failure in result.failures]
+    for step, message in failures:
+        print(f"FAILED {step.replace('__', '.')}: {message}")
+    runs = [result.run_id for result in results]
+    with Warehouse.of(settings).get_connection() as connection:
+        prepare(connection)
+        held = connection.execute(
+            "select table_name, expectation, count(distinct day), min(day), sum(row_count),"
+            " any_value(observed) from audit.findings where not passed and severity = 'critical'"
+            " and list_contains($runs, run_id) group by all order by all",
+            {"runs": runs},
+        ).fetchall()
+    for table, expectation, days, first, rows, observed in held:
+        where = "" if first == ALWAYS else f" on {days} day(s) from {first}"
+        print(f"GATE {table}: {expectation} failed{where}{_counted(rows)}: {observed}")
+    if failures or held:
+        print("Held-back days stay in schema staging; published data is unchanged.")
+        return 1
+    return 0
+
+
+def print_summary(window: Window, settings: Settings, results: Sequence[PhaseResult]) -> None:
+    """One screen: rows, gates, rejected rows, model, strategies of the last day, time, where to
+    look next."""
+    console = _console()
+    last = window.days[-1]
+    bounds = {"start": window.start, "end": window.end, "always": ALWAYS}
+    with Warehouse.of(settings).get_connection() as connection:
+        prepare(connection)
+        _print_tables(console, connection, bounds)
+        _print_gates(console, connection, bounds)
+        _print_rejected(console, connection, bounds)
+        _print_model(console, connection, bounds)
+        _print_strategies(console, connection, last)
+    if results:
+        stages = ", ".join(f"{result.phase.title} {result.seconds:.0f} s" for result in results)
+        console.print(f"\n[bold]Time[/bold]  {stages}")
+    _print_next(console, settings, last)
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None) -> list[Any]:
+    """The rows of a query; none when a table of it was never published."""
+    used = {name: value for name, value in (parameters or {}).items() if f"${name}" in sql}
+    try:
+        return connection.execute(sql, used).fetchall()
+    except duckdb.CatalogException:
+        return []
+
+
+def _print_tables(
+    console: Console, connection: duckdb.DuckDBPyConnection, bounds: dict[str, date]
+) -> None:
+    grid = Grid("table", title="Materialised", title_justify="left", box=None, pad_edge=False)
+    grid.add_column("days", justify="right")
+    grid.add_column("rows", justify="right")
+    for table, days, rows in _rows(
+        connection,
+        "select table_name, count(distinct day), sum(row_count) from audit.publications"
+        " where (day >= $start and day < $end) or day = $always group by all order by"
+        " min(published_at)",
+        bounds,
+    ):
+        grid.add_row(table, f"{days:,}", f"{rows:,}")
+    console.print(grid)
+
+
+def _print_gates(
+    console: Console, connection: duckdb.DuckDBPyConnection, bounds: dict[str, date]
+) -> None:
+    found = _rows(
+        connection,
+        "select count(*) filter (passed), count(*) filter (not passed and severity = 'warning'),"
+        " count(*) filter (not passed and severity = 'critical') from (select table_name,"
+        " expectation, severity, bool_and(passed) as passed from audit.findings"
+        " where (day >= $start and day < $end) or day = $always group by all)",
+        bounds,
+    )
+    if not found:
+        return
+    passed, warned, failed = found[0]
+    console.print(
+        f"\n[bold]Gates[/bold]  {passed} expectations passed, {warned} warned, {failed} failed"
+    )
+    worst = _rows(
+        connection,
+        "select table_name, expectation, severity, count(distinct day), sum(row_count)"
+        " from audit.findings where not passed"
+        " and ((day >= $start and day < $end) or day = $always)"
+        " group by all order by severity, 4 desc",
+        bounds,
+    )
+    for table, expectation, severity, days, rows in worst[:SHOWN_FINDINGS]:
+        console.print(
+            f"  {severity}: {table} {expectation} on {days} day(s){_counted(rows)}", highlight=False
+        )
+    if len(worst) > SHOWN_FINDINGS:
+        console.print(f"  and {len(worst) - SHOWN_FINDINGS} more in audit.findings")
+
+
+def _counted(rows: int | None) -> str:
+    """The offending rows of a finding; nothing where it is on a statistic or can't tell days."""
+    return f", {rows:,} row(s)" if rows else ""
+
+
+def _print_rejected(
+    console: Console, connection: duckdb.DuckDBPyConnection, bounds: dict[str, date]
+) -> None:
+    for title, counted in (
+        ("Rejected", "select reason, count(*) from core.rejected_events where true"),
+        (
+            "Mended by the source",
+            "select split_part(note, ':', 1), count(*) from raw.events where note is not null",
+        ),
+    ):
+        within = " and event_date >= $start and event_date < $end group by all order by 2 desc"
+        found = _rows(connection, counted + within, bounds)
+        told = ", ".join(f"{code} {count:,}" for code, count in found) or "none"
+        console.print(f"[bold]{title}[/bold]  {told}", highlight=False)
+
+
+def _print_model(
+    console: Console, connection: duckdb.DuckDBPyConnection, bounds: dict[str, date]
+) -> None:
+    trained = _rows(
+        connection,
+        "select week, model_version, auc, auc_low, auc_high, average_precision, log_loss, brier,"
+        " calibration_error, logistic_auc, frequency_auc, recency_auc from propensity.trainings"
+        " where status = 'trained' and week >= $start and week < $end order by week desc limit 1",
+        bounds,
+    )
+    for week, version, auc, low, high, precision, loss, brier, error, *baselines in trained:
+        console.print(
+            f"\n[bold]Model[/bold]  version {version} of week {week}: AUC {auc:.4f} "
+            f"({low:.4f} to {high:.4f}), average precision {precision:.3f}, log loss {loss:.4f}, "
+            f"Brier {brier:.4f}, calibration error {error:.4f}\n"
+            "  on the same rows: logistic {:.4f}, frequency {:.4f}, recency {:.4f}".format(
+                *baselines
+            ),
+            highlight=False,
+        )
+
+
+def _print_strategies(console: Console, connection: duckdb.DuckDBPyConnection, last: date) -> None:
+    prices = _rows(
+        connection,
+        "select budget, price, expected_cost, gap from strategy.budget_prices"
+        " where as_of_date = $day",
+        {"day": last},
+    )
+    strategies = _rows(
+        connection,
+        "select segment, coalesce(offer_id, 'no offer'), audience, held_out, expected_margin,"
+        " expected_margin_low, expected_margin_high, expected_cost, evidence"
+        " from strategy.segment_strategy where as_of_date = $day order by segment, audience desc",
+        {"day": last},
+    )
+    if not strategies:
+        return
+    grid = Grid(
+        "segment",
+        "offer",
+        title=f"\nStrategies of {last}, in effect the day after",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for name in ("audience", "held out", "exp. margin", "95 % interval", "exp. cost"):
+        grid.add_column(name, justify="right")
+    grid.add_column("evidence")
+    for segment, offer, audience, held, margin, low, high, cost, evidence in strategies:
+        grid.add_row(
+            segment,
+            offer,
+            f"{audience:,}",
+            f"{held:,}",
+            f"{margin:,.2f}",
+            f"{low:,.2f} to {high:,.2f}",
+            f"{cost:,.2f}",
+            evidence,
+        )
+    console.print(grid)
+    for budget, price, cost, gap in prices:
+        console.print(
+            f"Budget {budget:,.2f}, expected cost {cost:,.2f}, price of a unit of budget "
+            f"{price:.4f}, optimality gap {gap:.2e}",
+            highlight=False,
+        )
+
+
+def _print_next(console: Console, settings: Settings, last: date) -> None:
+    console.print(
+        f"\n[bold]Next[/bold]  make dev  (Dagster http://127.0.0.1:3000, MLflow "
+        f"http://127.0.0.1:5000)\n"
+        f"  report      {settings.reports / f'{last}.html'}\n"
+        f"  export      {settings.exports / str(last)}\n"
+        f"  data docs   {settings.data_docs / 'index.html'}\n"
+        f"  warehouse   {settings.warehouse}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,202 @@
+"""When things run: jobs, schedules, conditions, freshness and the failure sensor.
+
+The daily schedule materialises yesterday's events, features and profiles; the weekly one trains.
+What decides (scores, segments, strategies, the report) follows its inputs by condition.
+"""
+
+import json
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import lru_cache
+from http.client import HTTPException
+from typing import Any
+
+import dagster as dg
+
+from promo_assets.contract.tables import load_contracts
+from promo_assets.orchestration.table_asset import Table
+from promo_assets.settings import PROJECT, Settings
+
+SCHEDULED_GROUPS = ("events", "features", "profiles")
+TRAINING = dg.AssetSelection.assets(
+    "propensity/training_set", "propensity/trainings", "propensity/champions"
+)
+STRATEGIES = dg.AssetSelection.assets("strategy/segment_strategy", "strategy/assignments")
+DIMENSIONS = dg.AssetSelection.assets(
+    "core/calendar",
+    "core/event_types",
+    "core/items",
+    "core/users",
+    "core/offers",
+    "core/device_links",
+    "core/consents",
+)
+DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS) - DIMENSIONS
+REPORT = dg.AssetSelection.assets("report/daily_report", "strategy/export")
+DECISIONS = (
+    dg.AssetSelection.groups("propensity", "segments", "strategy") - TRAINING - STRATEGIES - REPORT
+)
+DEADLINE = "0 8 * * *"
+"""Every morning at 08:00 UTC yesterday's tables must be there."""
+
+WEBHOOK_SECONDS = 5
+
+
+def automated(table: Table) -> Table:
+    """``table`` with its condition and freshness policy, by group and grid."""
+    if table.grid == "whole":
+        return table
+    freshness: dg.FreshnessPolicy | None = None
+    if table.grid == "day":
+        freshness = dg.FreshnessPolicy.cron(
+            deadline_cron=DEADLINE, lower_bound_delta=timedelta(hours=8)
+        )
+    scheduled = table.group in SCHEDULED_GROUPS or table.grid == "week"
+    condition = None if scheduled else following()
+    return replace(table, automation=condition, freshness=freshness)
+
+
+def following() -> dg.AutomationCondition[Any]:
+    """Materialise the newest partition once its inputs are there and their gates passed.
+
+    `eager`: an input was updated, none is missing or in progress, and only the newest partition
+    is asked for. Gates: no blocking check of an input has failed for that partition.
+    """
+    return (
+        dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    ).with_label("follows its inputs behind their gates")
+
+
+@lru_cache(maxsize=1)
+def jobs() -> Sequence[Any]:
+    """One job for each grid: Dagster can't mix days, weeks and days x segments in one."""
+    return [
+        dg.define_asset_job("dimensions", DIMENSIONS, description="Items, users, offers."),
+        dg.define_asset_job("daily_tables", DAILY, description="Events, features, profiles."),
+        dg.define_asset_job("weekly_training", TRAINING, description="Train; pick the champion."),
+        dg.define_asset_job(
+            "daily_decisions", DECISIONS, description="Scores, segments, effects, prices."
+        ),
+        dg.define_asset_job(
+            "segment_strategies", STRATEGIES, description="Strategies and assignments."
+        ),
+        dg.define_asset_job("daily_reports", REPORT, description="The daily page and the export."),
+    ]
+
+
+def schedules() -> Sequence[Any]:
+    """Every day (UTC) at 01:30 the dimensions and at 02:00 yesterday's tables; on Mondays at 04:00
+    last week's training."""
+    dimensions, daily, weekly, *_ = jobs()
+    return [
+        dg.ScheduleDefinition(
+            name="dimensions_schedule",
+            job=dimensions,
+            cron_schedule="30 1 * * *",
+            execution_timezone="UTC",
+        ),
+        dg.build_schedule_from_partitioned_job(
+            daily, name="daily_tables_schedule", hour_of_day=2, minute_of_hour=0
+        ),
+        dg.build_schedule_from_partitioned_job(
+            weekly, name="weekly_training_schedule", hour_of_day=4, minute_of_hour=0
+        ),
+    ]
+
+
+def retention(settings: Settings) -> dg.ScheduleDefinition:
+    """On Sundays at 05:00 (UTC) what is older than it may be kept is removed: the job
+    ``retention``, which does what ``promo retain`` does."""
+
+    @dg.op(pool="duckdb", retry_policy=dg.RetryPolicy(max_retries=3, delay=60))
+    def remove_old(context: dg.OpExecutionContext) -> None:
+        from promo_assets.privacy.retention import retain
+
+        for line in retain(settings, load_contracts(PROJECT / "expectations"), context.instance):
+            context.log.info(line)
+
+    @dg.job(name="retention", description="Remove what is too old; see docs/privacy.md.")
+    def job() -> None:
+        remove_old()
+
+    return dg.ScheduleDefinition(
+        name="retention_schedule",
+        job=job,
+        cron_schedule="0 5 * * 0",
+        execution_timezone="UTC",
+    )
+
+
+def sensors(settings: Settings) -> Sequence[dg.SensorDefinition]:
+    """The sensor that evaluates conditions, and the one that tells about failed runs."""
+    return [
+        dg.AutomationConditionSensorDefinition(
+            "follow_inputs",
+            target=dg.AssetSelection.all(),
+            default_status=dg.DefaultSensorStatus.STOPPED,
+        ),
+        _failure_sensor(settings),
+    ]
+
+
+def failure_message(context: dg.RunFailureSensorContext) -> str:
+    """What failed, for which partition, why, and where to look."""
+    run = context.dagster_run
+    partition = run.tags.get("dagster/partition") or " to ".join(
+        filter(
+            None,
+            (
+                run.tags.get("dagster/asset_partition_range_start"),
+                run.tags.get("dagster/asset_partition_range_end"),
+            ),
+        )
+    )
+    lines = [f"Run {run.run_id[:8]} of {run.job_name} failed ({partition or 'no partition'})."]
+    failed = context.get_step_failure_events()
+    lines += [f"- {event.step_key}: {reason(event)}" for event in failed]
+    if not failed:  # The run ended before its first step, or its process died.
+        lines.append(f"- {context.failure_event.message}")
+    lines.append(f"Published data is unchanged. Look at /runs/{run.run_id} in the Dagster UI.")
+    return "\n".join(lines)
+
+
+def reason(event: dg.DagsterEvent) -> str:
+    """Why a step failed: what it said itself, or else the message of the exception behind it."""
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error.cause if data.error and data.error.cause else data.error
+    return error.message.strip() if error else "no reason was recorded"
+
+
+def _failure_sensor(settings: Settings) -> dg.SensorDefinition:
+    @dg.run_failure_sensor(
+        name="tell_failures",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Logs a readable message and posts it to PROMO_WEBHOOK if that is set.",
+    )
+    def tell_failures(context: dg.RunFailureSensorContext) -> None:
+        message = failure_message(context)
+        context.log.error(message)
+        if settings.webhook is None:
+            return
+        try:
+            post(settings.webhook.get_secret_value(), message)
+        except (OSError, ValueError, HTTPException) as error:
+            # Not its message: that of a malformed URL names the URL, which is a secret.
+            context.log.warning(f"PROMO_WEBHOOK did not take the message: {type(error).__name__}")
+
+    return tell_failures
+
+
+def post(url: str, message: str) -> None:
+    """Post ``{"text": message}`` as JSON, the form that chat services take."""
+    request = urllib.request.Request(
+        url,
+        data=json.dumps({"text": message}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=WEBHOOK_SECONDS):
+        pass

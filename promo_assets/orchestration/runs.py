@@ -1,0 +1,222 @@
+"""Running the platform from a terminal: which Dagster runs a range of days takes, in which order.
+
+Dagster can't mix daily, weekly and day x segment partitions in one run. A range is therefore a
+few runs, one after the other in this process, tied together by one tag: the daily tables, the
+weekly trainings that the range closes, the decisions, the strategies, the reports.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from promo_assets.contract.days import Window, cut_off, week_of
+from promo_assets.contract.segments import SEGMENTS
+from promo_assets.orchestration.automation import reason
+from promo_assets.orchestration.killed_runs import end_killed_runs, running
+from promo_assets.orchestration.partitions import Partitions
+from promo_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster._core.events.log import EventLogEntry
+
+BATCH_TAG = "promo/batch"
+
+
+class RunError(ValueError):
+    """A range can't be run; the message says why."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One Dagster run: a job over a range of partition keys, '' for a job without partitions."""
+
+    job: str
+    title: str
+    first: str = ""
+    last: str = ""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """How Dagster is told the range."""
+        if not self.first:
+            return {}
+        return {
+            "dagster/asset_partition_range_start": self.first,
+            "dagster/asset_partition_range_end": self.last,
+        }
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """How a phase went: ``failures`` are (step, message), in the order in which they happened."""
+
+    phase: Phase
+    run_id: str
+    success: bool
+    seconds: float
+    failures: tuple[tuple[str, str], ...]
+
+
+def plan(window: Window, settings: Settings) -> list[Phase]:
+    """The phases of a range of days, in order."""
+    partitions = Partitions.starting(settings.start, settings.last_day)
+    last = partitions.days.get_last_partition_key()
+    if last is None:
+        raise RunError(
+            f"no day can be run: PROMO_START={settings.start} lies after the last day, which is "
+            "PROMO_END or yesterday (UTC); set an earlier PROMO_START"
+        )
+    if window.start < settings.start or window.days[-1].isoformat() > last:
+        raise RunError(
+            f"{window} is not within the partitions {settings.start}..{last}; the first day is "
+            "PROMO_START, the last one PROMO_END or yesterday (UTC)"
+        )
+    first, final = window.start.isoformat(), window.days[-1].isoformat()
+    phases = [Phase("dimensions", "items, users, offers")]
+    phases.append(Phase("daily_tables", "events, features, profiles", first, final))
+    mondays = sorted({week_of(day) for day in window.days})
+    weeks = [
+        monday
+        for monday in mondays
+        if monday >= settings.start and cut_off(monday) in (window.start, *window.days)
+    ]
+    if weeks:
+        phases.append(
+            Phase("weekly_training", "propensity", weeks[0].isoformat(), weeks[-1].isoformat())
+        )
+    phases.append(Phase("daily_decisions", "scores, segments, prices", first, final))
+    phases.append(
+        Phase(
+            "segment_strategies",
+            "strategies by segment",
+            f"{first}|{SEGMENTS[0]}",
+            f"{final}|{SEGMENTS[-1]}",
+        )
+    )
+    phases.append(Phase("daily_reports", "reports", first, final))
+    return phases
+
+
+def prepare_home(settings: Settings) -> None:
+    """Create ``PROMO_HOME`` with Dagster's instance file where it is missing, and point Dagster
+    at it. Nothing existing is touched."""
+    home = settings.dagster_home
+    instance = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not instance.exists():
+            shutil.copyfile(Path(__file__).with_name("dagster.yaml"), instance)
+    except OSError as error:
+        raise RunError(
+            f"PROMO_HOME={settings.home}: can't be written ({error.strerror}: {error.filename}); "
+            "set PROMO_HOME to a folder that can"
+        ) from error
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ["PROMO_HOME"] = str(settings.home)
+    os.environ["PROMO_EVENT_LOG"] = str(home / "history" / "runs")
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance in ``PROMO_HOME/dagster``."""
+    prepare_home(settings)
+    try:
+        opened = dg.DagsterInstance.get()
+    except (dg.DagsterError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(
+            f"{settings.dagster_home / 'dagster.yaml'}: Dagster can't open its instance ({reason})."
+            " Correct the file, or remove it to get the default back"
+        ) from error
+    with opened as instance:
+        yield instance
+
+
+def run_phase(
+    phase: Phase,
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    *,
+    batch: str,
+    groups: Sequence[str] = (),
+    listen: Callable[[str, str], None] = lambda event, step: None,
+) -> PhaseResult | None:
+    """Run one phase in this process; None when ``groups`` names nothing that the phase makes.
+
+    ``listen`` is told ``STEP_START``, ``STEP_SUCCESS`` and ``STEP_FAILURE`` with the step.
+    """
+    job = definitions.resolve_job_def(phase.job)
+    keys = job.asset_layer.executable_asset_keys
+    chosen = [
+        key for key in sorted(keys) if not groups or job.asset_layer.get(key).group_name in groups
+    ]
+    if not chosen:
+        return None
+    run_id = str(uuid.uuid4())
+
+    def told(entry: EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is not None and event.step_key is not None:
+            listen(event.event_type_value, event.step_key)
+
+    instance.add_event_listener(run_id, told)
+    began = time.perf_counter()
+    end_killed_runs(instance)
+    with running(instance, run_id):
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            asset_selection=chosen,
+            raise_on_error=False,
+            # Failures are told by the caller, in one line each; the event log holds everything.
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={BATCH_TAG: batch, **phase.tags},
+        )
+    failures = [
+        (event.step_key or "?", reason(event))
+        for event in result.all_events
+        if event.is_step_failure
+    ]
+    if not result.success and not failures:  # It failed before its first step.
+        reasons = [event.message or "" for event in result.all_events if event.is_failure]
+        failures.append((phase.job, " ".join(reasons) or "no reason was recorded"))
+    return PhaseResult(phase, run_id, result.success, time.perf_counter() - began, tuple(failures))
+
+
+def run_days(
+    window: Window,
+    settings: Settings,
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    *,
+    groups: Sequence[str] = (),
+    listen: Callable[[Phase, str, str], None] = lambda phase, event, step: None,
+) -> list[PhaseResult]:
+    """Run every phase of a range. A failed phase ends it: what follows would only wait for it."""
+    batch = uuid.uuid4().hex[:8]
+    results: list[PhaseResult] = []
+    for phase in plan(window, settings):
+        result = run_phase(
+            phase,
+            definitions,
+            instance,
+            batch=batch,
+            groups=groups,
+            listen=lambda event, step, phase=phase: listen(phase, event, step),  # type: ignore[misc]
+        )
+        if result is not None:
+            results.append(result)
+            if not result.success:
+                break
+    return results

@@ -1,0 +1,318 @@
+"""What offers did to spend, measured on trials, and what that says about every segment.
+
+`campaign_effects`: each campaign on its own, by segment. `pool_effects`: all campaigns known by a
+day, pooled for every segment and offer of the catalogue. Estimators and the statistics behind
+them are in ``estimators.py``; values for single users are in ``decisions.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from promo_assets.strategy.effects.estimators import (
+    Z95,
+    Estimate,
+    Normal,
+    adjusted_difference,
+    beta_interval,
+    beta_prior,
+    between_variance,
+    nuisance,
+    precision_mean,
+    shrunk,
+    weighted_difference,
+)
+from promo_assets.strategy.offers.catalogue import MONEY, Catalogue, Offer
+
+COVARIATES = (
+    "spend_before",
+    "spend_before_90d",
+    "orders_before",
+    "recency_days",
+    "offers_before",
+)
+"""What is known of a user on the day before the send; a null recency means never."""
+
+PRIOR_LIFT_SD = 0.15
+"""Of log(1 + lift), before any trial: spend changes by less than about 30 %, 19 times in 20."""
+LIFT_SD_FLOOR = 0.02
+"""Of log(1 + lift): segments and campaigns differ by at least this; a few can't prove otherwise."""
+LEAST_LIFT = -0.9
+"""A campaign after which nobody bought has no logarithm; its error then gives it no weight."""
+PRIOR_USERS = 20.0
+"""The catalogue's redemption rate weighs as much as this many users."""
+PRIOR_REDEEMERS = 10.0
+"""A prior cost weighs as much as this many redeemers."""
+
+CAMPAIGN_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "closed_date": pl.Date,
+    "campaign_id": pl.String,
+    "offer_id": pl.String,
+    "segment": pl.String,
+    "sent": pl.Int64,
+    "comparison": pl.Int64,
+    "redeemers": pl.Int64,
+    "redemptions": pl.Int64,
+    "redemption_cost": MONEY,
+    "spend_effect": pl.Float64,
+    "spend_effect_se": pl.Float64,
+    "baseline_spend": pl.Float64,
+    "lift": pl.Float64,
+    "lift_se": pl.Float64,
+    "overlap": pl.Float64,
+    "evidence": pl.String,
+}
+
+EFFECT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "segment": pl.String,
+    "offer_id": pl.String,
+    "redemption_rate": pl.Float64,
+    "redemption_rate_low": pl.Float64,
+    "redemption_rate_high": pl.Float64,
+    "cost_per_redemption": pl.Float64,
+    "lift": pl.Float64,
+    "lift_se": pl.Float64,
+    "lift_low": pl.Float64,
+    "lift_high": pl.Float64,
+    "sent": pl.Int64,
+    "campaigns": pl.Int64,
+    "evidence": pl.String,
+    "reason": pl.String,
+}
+
+
+def campaign_effects(trials: pl.DataFrame) -> pl.DataFrame:
+    """Each campaign's effect on the spend of those it was sent to, by segment.
+
+    ``trials``: strategy.offer_trials, one row a campaign and user. One row a closing day,
+    campaign, offer and segment with someone sent. Where sent and withheld users carry their
+    assignment probabilities the effect is their Hájek difference, ``evidence`` randomised. Else
+    it is observational: sent users against comparison (and withheld) ones, adjusted for
+    `COVARIATES` and segment, on those within the comparison's range of scores (``overlap`` is
+    their share). Money is per user over the trial's 28 days; ``lift`` is relative to the
+    baseline, the spend expected without the offer. Null where the arms are too small to tell.
+    """
+    rows = [
+        row
+        for _, campaign in trials.sort("closed_date", "campaign_id", "user_id").group_by(
+            "closed_date", "campaign_id", maintain_order=True
+        )
+        for offer_id in campaign.filter(arm="sent")["offer_id"].drop_nulls().unique().sort()
+        for row in _offer_rows(campaign, offer_id)
+    ]
+    return pl.DataFrame(rows, schema=CAMPAIGN_SCHEMA)
+
+
+def _offer_rows(campaign: pl.DataFrame, offer_id: str) -> Iterator[dict[str, Any]]:
+    """One row a segment for one offer of one campaign."""
+    competes = pl.col("offer_id").is_null() | (pl.col("offer_id") == offer_id)
+    sent, withheld = pl.col("arm") == "sent", pl.col("arm") == "withheld"
+    users = campaign.filter(
+        pl.when(sent).then(pl.col("offer_id") == offer_id).when(withheld).then(competes)
+        .otherwise(True)
+    )  # fmt: skip
+    fitted = nuisance(
+        covariates=_covariates(users),
+        outcome=users["spend_after"].cast(pl.Float64).to_numpy(),
+        treated=(users["arm"] == "sent").to_numpy(),
+    )
+    for segment in users.filter(sent)["segment"].unique().sort():
+        inside = (users["segment"] == segment).to_numpy()
+        of_segment = users.filter(pl.Series(inside))
+        treated = of_segment.filter(sent)
+        drawn = of_segment.filter(sent | withheld)
+        if drawn["assignment_probability"].null_count() == 0 and drawn.height > treated.height:
+            effect, evidence = _randomised(drawn), "randomised"
+        else:
+            effect, evidence = adjusted_difference(fitted, inside), "observational"
+        yield {
+            "closed_date": users["closed_date"][0],
+            "campaign_id": users["campaign_id"][0],
+            "offer_id": offer_id,
+            "segment": segment,
+            "sent": treated.height,
+            "comparison": (drawn if evidence == "randomised" else of_segment).height
+            - treated.height,
+            "redeemers": (treated["redemptions"] > 0).sum(),
+            "redemptions": treated["redemptions"].sum(),
+            "redemption_cost": treated["redemption_cost"].cast(MONEY).sum(),
+            "spend_effect": effect.difference,
+            "spend_effect_se": effect.difference_se,
+            "baseline_spend": effect.baseline,
+            "lift": effect.lift,
+            "lift_se": effect.lift_se,
+            "overlap": effect.overlap,
+            "evidence": evidence,
+        }
+
+
+def _randomised(drawn: pl.DataFrame) -> Estimate:
+    return weighted_difference(
+        outcome=drawn["spend_after"].cast(pl.Float64).to_numpy(),
+        treated=(drawn["arm"] == "sent").to_numpy(),
+        weight=1 / drawn["assignment_probability"].to_numpy(),
+    )
+
+
+def _covariates(users: pl.DataFrame) -> np.ndarray:
+    """[n, p]: covariates, their logarithms (spend is skewed), never bought, segment."""
+    plain = users.select(pl.col(COVARIATES).cast(pl.Float64).fill_null(0.0))
+    logs = plain.select(pl.col(COVARIATES).clip(lower_bound=0).log1p().name.suffix("_log"))
+    never = users.select(never=pl.col("recency_days").is_null().cast(pl.Float64))
+    segments = users.select(pl.col("segment").cast(pl.String)).to_dummies().cast(pl.Float64)
+    return pl.concat([plain, logs, never, segments], how="horizontal").to_numpy()
+
+
+def pool_effects(
+    effects: pl.DataFrame, catalogue: Catalogue, as_of: date, segments: Sequence[str]
+) -> pl.DataFrame:
+    """What is known by ``as_of`` about every offer of the catalogue in every segment.
+
+    ``effects``: rows of `campaign_effects`; those closed after ``as_of`` are ignored. One row a
+    segment and offer, in the order given: the redemption rate (beta-binomial, shrunk to the
+    offer's rate), the cost of a redeeming user (shrunk to the offer's), and the lift of spend
+    (normal-normal in logarithms: campaigns into segments, segments towards the offer, the offer
+    towards the catalogue's ``prior_lift``; its median), with 95 % intervals. ``evidence`` is
+    ``prior`` where the segment has no measured effect of its own: its lift is then borrowed or
+    assumed, and ``reason`` says which.
+    """
+    known = effects.filter(pl.col("closed_date") <= as_of, pl.col("segment").is_in(list(segments)))
+    redeemers = int(known["redeemers"].sum())
+    usual_cost = float(known["redemption_cost"].sum()) / redeemers if redeemers else None
+    rows = [
+        row
+        for offer in catalogue.offers
+        for row in _pool_offer(known.filter(offer_id=offer.id), offer, segments, usual_cost)
+    ]
+    order = {segment: place for place, segment in enumerate(segments)}
+    return pl.DataFrame(sorted(rows, key=lambda row: order[row["segment"]]), schema=EFFECT_SCHEMA)
+
+
+def _pool_offer(
+    known: pl.DataFrame, offer: Offer, segments: Sequence[str], usual_cost: float | None
+) -> Iterator[dict[str, Any]]:
+    """One row a segment for one offer."""
+    counts = _counts(known, segments)
+    sent, redeemers, cost = (counts[name].to_numpy() for name in ("sent", "redeemers", "cost"))
+    alpha, beta = beta_prior(redeemers, sent, offer.expected_redemption_rate, PRIOR_USERS)
+    alphas, betas = alpha + redeemers, beta + sent - redeemers
+    rate_low, rate_high = beta_interval(alphas, betas)
+    offer_cost = _cost(cost.sum(), redeemers.sum(), _prior_cost(offer, usual_cost))
+    costs = _cost(cost, redeemers, offer_cost)
+    lifts, evidence = _lifts(known, offer, segments)
+    for place, segment in enumerate(segments):
+        lift = lifts[place]
+        yield {
+            "segment": segment,
+            "offer_id": offer.id,
+            "redemption_rate": alphas[place] / (alphas[place] + betas[place]),
+            "redemption_rate_low": rate_low[place],
+            "redemption_rate_high": rate_high[place],
+            "cost_per_redemption": costs[place],
+            "lift": math.expm1(lift.mean),
+            "lift_se": math.exp(lift.mean) * lift.sd,
+            "lift_low": math.expm1(lift.mean - Z95 * lift.sd),
+            "lift_high": math.expm1(lift.mean + Z95 * lift.sd),
+            "sent": sent[place],
+            "campaigns": counts["campaigns"][place],
+            "evidence": evidence[place],
+            "reason": _reason(evidence[place], known, offer, segment),
+        }
+
+
+def _counts(known: pl.DataFrame, segments: Sequence[str]) -> pl.DataFrame:
+    """Sends, redeemers, cost and campaigns, one row a segment in the order given."""
+    return (
+        pl.DataFrame({"segment": segments}, schema={"segment": pl.String})
+        .join(
+            known.group_by("segment").agg(
+                pl.col("sent", "redeemers").sum(),
+                cost=pl.col("redemption_cost").cast(pl.Float64).sum(),
+                campaigns=pl.col("campaign_id").n_unique().cast(pl.Int64),
+            ),
+            on="segment",
+            how="left",
+            maintain_order="left",
+        )
+        .fill_null(0)
+    )
+
+
+def _lifts(
+    known: pl.DataFrame, offer: Offer, segments: Sequence[str]
+) -> tuple[list[Normal], list[str]]:
+    """The posterior log(1 + lift) of each segment, and the grade of the segment's own evidence.
+
+    Logarithms, because spend's spread grows with its mean: on the plain scale a lift that came
+    out low by chance has a small error and a large weight, which biases the mean of small
+    campaigns down (simulated, 10 campaigns of 20 users each in two segments, true lift 10 %:
+    7.1 % on average, in logarithms 9.3 %, the rest being the pull of the prior).
+    """
+    measured = _best_evidence(known.drop_nulls(["lift", "lift_se"]))
+    ratio = 1 + np.maximum(measured["lift"].to_numpy(), LEAST_LIFT)
+    lift, variance = np.log(ratio), (measured["lift_se"].to_numpy() / ratio) ** 2
+    place = np.array([segments.index(name) for name in measured["segment"]], dtype=np.int64)
+    least = LIFT_SD_FLOOR**2
+    variance = variance + max(between_variance(lift, variance, place), least)
+    cells = {
+        int(cell): precision_mean(lift[place == cell], variance[place == cell])
+        for cell in np.unique(place)
+    }
+    spread, all_cells = least, None
+    if cells:
+        means = np.array([cell.mean for cell in cells.values()])
+        variances = np.array([cell.sd**2 for cell in cells.values()])
+        spread = max(between_variance(means, variances, np.zeros(len(cells), np.int64)), least)
+        all_cells = precision_mean(means, variances + spread)
+    offer_lift = shrunk(
+        all_cells, Normal(math.log1p(offer.prior_lift or 0.0), 0.0), PRIOR_LIFT_SD**2
+    )
+    grades = dict(zip(measured["segment"], measured["evidence"], strict=True))
+    return (
+        [shrunk(cells.get(cell), offer_lift, spread) for cell in range(len(segments))],
+        [grades.get(segment, "prior") for segment in segments],
+    )
+
+
+def _best_evidence(measured: pl.DataFrame) -> pl.DataFrame:
+    """Where a segment has a randomised effect, its observational ones are left out."""
+    randomised = pl.col("evidence") == "randomised"
+    return measured.filter(randomised | ~randomised.any().over("segment"))
+
+
+def _cost(total: Any, redeemers: Any, prior: Any) -> Any:
+    """Cost of a redeemer, numbers or arrays, shrunk to ``prior``."""
+    return (total + PRIOR_REDEEMERS * prior) / (redeemers + PRIOR_REDEEMERS)
+
+
+def _prior_cost(offer: Offer, usual: float | None) -> float:
+    """A redeemer's cost before any is seen: the catalogue's, other offers', or the terms'."""
+    if offer.expected_cost_per_redemption is not None:
+        return float(offer.expected_cost_per_redemption)
+    return usual if usual is not None else float(offer.face_cost or 0)
+
+
+def _reason(evidence: str, known: pl.DataFrame, offer: Offer, segment: str) -> str:
+    """Where a segment's effect comes from, in a merchandiser's words."""
+    measured = known.drop_nulls("lift")
+    if evidence == "prior" and measured.height:
+        return "not yet measured in this segment: borrowed from the offer's other segments"
+    if evidence == "prior":
+        assumed = offer.prior_lift
+        return (
+            "no trial has closed yet: no lift assumed"
+            if assumed is None
+            else f"no trial has closed yet: the catalogue assumes a lift of {assumed:+.1%}"
+        )
+    count = measured.filter(segment=segment, evidence=evidence)["campaign_id"].n_unique()
+    how = {
+        "randomised": "sent against withheld at random",
+        "observational": "sent against comparable users, adjusted; may be biased",
+    }
+    return f"measured in {count} campaign{'s' * (count != 1)}: {how[evidence]}"

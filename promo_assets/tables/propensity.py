@@ -1,0 +1,351 @@
+"""Group ``propensity``: labelled snapshots, weekly trainings, the champion, daily scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from promo_assets.contract.days import Window, cut_off, week_of
+from promo_assets.contract.tables import TableContract
+from promo_assets.orchestration.table_asset import Production, Table
+from promo_assets.settings import Settings
+from promo_assets.warehouse.publish import Query
+
+if TYPE_CHECKING:
+    from promo_assets.learning.tracking import Tracking
+    from promo_assets.propensity.model import PropensityModel
+
+HISTORY_WEEKS = 26
+"""Weeks of snapshots that a training reads: enough rows, and what shoppers did half a year ago
+still resembles what they do now."""
+
+SCORED_DAYS = 28
+"""Days that are scored at once, so that a year needs no more memory than a month."""
+
+TRAINING_SET = """
+with weeks as (
+    select
+        week_start as week,
+        cast(day - to_days(cast($horizon as integer)) as date) as as_of_date
+    from core.calendar
+    where weekday = 7 and day >= $start and day < $end
+),
+
+ahead as (
+    select
+        weeks.week,
+        daily.user_id,
+        sum(daily.orders) as orders_ahead,
+        sum(daily.spend) as spend_ahead
+    from weeks
+    inner join features.user_daily as daily
+        on daily.event_date > weeks.as_of_date
+        and daily.event_date <= weeks.as_of_date + cast($horizon as integer)
+    where daily.event_date >= cast($start as date) - cast($horizon as integer)
+        and daily.event_date < $end
+    group by weeks.week, daily.user_id
+)
+
+select
+    weeks.week,
+    weeks.as_of_date,
+    features.user_id,
+    coalesce(ahead.orders_ahead, 0) > 0 as label,
+    cast(coalesce(ahead.orders_ahead, 0) as bigint) as orders_ahead,
+    cast(coalesce(ahead.spend_ahead, 0) as decimal(18, 2)) as spend_ahead
+from weeks
+inner join features.user_features as features on features.as_of_date = weeks.as_of_date
+left join ahead on ahead.week = weeks.week and ahead.user_id = features.user_id
+where features.orders_90d > 0
+"""
+
+LABELLED = """
+select sets.week, sets.label, features.*
+from propensity.training_set as sets
+inner join features.user_features as features
+    on features.as_of_date = sets.as_of_date and features.user_id = sets.user_id
+where sets.week > $after and sets.week <= $week
+order by sets.week, features.user_id
+"""
+
+CHAMPION = """
+select model_version, sha256, trained_week
+from propensity.champions
+where week < $week and model_version is not null
+order by week desc limit 1
+"""
+
+
+TRAINED = """
+select model_version, sha256 from propensity.trainings
+where week = $week and status = 'trained'
+"""
+
+
+def training_set(production: Production) -> Query:
+    """The labelled snapshots of the window's weeks."""
+    assert production.window is not None
+    return Query(
+        TRAINING_SET,
+        {
+            "start": production.window.start,
+            "end": production.window.end,
+            "horizon": production.settings.horizon_days,
+        },
+    )
+
+
+def trainings(production: Production) -> pl.DataFrame:
+    """Train the models of the window's weeks and log each to MLflow as one run."""
+    from promo_assets.propensity.dataset import TrainingError
+    from promo_assets.propensity.training import TrainingSettings, train
+
+    settings = production.settings
+    rows: list[dict[str, Any]] = []
+    for week in production.weeks:
+        rows.append({"week": week, "cut_off": cut_off(week)})
+        if not due(week, settings):
+            every = settings.train_every_weeks
+            rows[-1] |= {"status": "not_due", "detail": f"trained every {every} weeks"}
+            continue
+        try:
+            result = train(
+                labelled(production, week),
+                TrainingSettings(cut_off(week), settings.horizon_days),
+            )
+        except TrainingError as error:
+            rows[-1] |= {"status": "too_little_history", "detail": str(error)}
+            continue
+        logged = tracking(settings).log_training(result, _tags(production, week))
+        production.log(f"week {week}: AUC {result.metrics['auc']:.4f}, MLflow run {logged.run_id}")
+        rows[-1] |= {
+            "status": "trained",
+            "model_version": logged.model_version,
+            "run_id": logged.run_id,
+            "sha256": logged.sha256,
+            **result.summary(),
+        }
+    trained = [row for row in rows if row["status"] == "trained"]
+    production.note(
+        {"trained": len(trained)}
+        | {name: trained[-1][name] for name in ("auc", "log_loss", "run_id") if trained}
+    )
+    return production.frame(rows)
+
+
+def champions(production: Production) -> pl.DataFrame:
+    """The model in force after each week of the window: this week's, if it beat the last."""
+    from promo_assets.propensity.champion import decide
+    from promo_assets.propensity.dataset import split_by_time
+
+    settings = production.settings
+    rows: list[dict[str, Any]] = []
+    current = _one(production, CHAMPION, {"week": production.weeks[0]})
+    for week in production.weeks:
+        training = _one(production, TRAINED, {"week": week})
+        row = {"week": week, "promoted": False, "reason": "no model was trained this week"}
+        if training is not None:
+            store = tracking(settings)
+            new = store.load_model(training["model_version"], training["sha256"])
+            old = store.load_model(current["model_version"], current["sha256"]) if current else None
+            test = split_by_time(labelled(production, week), horizon=settings.horizon_days).test
+            decision = decide(new, old, test)
+            row |= {
+                "promoted": decision.promote,
+                "reason": decision.reason,
+                "challenger_log_loss": decision.challenger_log_loss,
+                "champion_log_loss": decision.champion_log_loss,
+            }
+            if decision.promote:
+                current = {**training, "trained_week": week}
+        if current is not None:
+            row |= {name: current[name] for name in ("model_version", "sha256", "trained_week")}
+        rows.append(row)
+    _move_alias(production, rows[-1])
+    return production.frame(rows)
+
+
+def scores(production: Production) -> pl.DataFrame:
+    """Every known user's propensity on each day, by the champion that was known by then."""
+    assert production.window is not None
+    parts = [production.frame()]
+    for days, champion in _by_champion(production, production.window):
+        model = model_of(
+            production.settings, int(champion["model_version"]), str(champion["sha256"])
+        )
+        users = production.connection.execute(
+            "select * from features.user_features where as_of_date >= $start and as_of_date < $end"
+            " order by as_of_date, user_id",
+            {"start": days.start, "end": days.end},
+        ).pl()
+        parts.append(
+            users.select(
+                "as_of_date",
+                "user_id",
+                propensity=pl.Series(model.predict(users), dtype=pl.Float64),
+                model_version=pl.lit(int(champion["model_version"]), pl.Int64),
+            )
+        )
+    return pl.concat(parts)
+
+
+def due(week: date, settings: Settings) -> bool:
+    """Whether a model is trained in this week: every n-th since 1970, whatever the range is."""
+    return (week.toordinal() // 7) % settings.train_every_weeks == 0
+
+
+def labelled(production: Production, week: date) -> pl.DataFrame:
+    """The labelled snapshots that a training of ``week`` reads, with all features."""
+    return production.connection.execute(
+        LABELLED, {"week": week, "after": week - timedelta(weeks=HISTORY_WEEKS)}
+    ).pl()
+
+
+def tracking(settings: Settings) -> Tracking:
+    """The process's MLflow store of an installation."""
+    return _tracking(settings.tracking_uri, settings.model_store)
+
+
+def model_of(settings: Settings, version: int, sha256: str) -> PropensityModel:
+    """A registered model; the last few stay in memory."""
+    return _model(settings.tracking_uri, settings.model_store, version, sha256)
+
+
+def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[Table]:
+    """The group's tables."""
+    version = f"1+horizon{settings.horizon_days}"
+    week_behind = settings.horizon_days
+    return [
+        Table(
+            contracts["propensity.training_set"],
+            "propensity",
+            training_set,
+            version,
+            grid="week",
+            inputs={"features.user_features": week_behind, "features.user_daily": week_behind},
+            whole=("core.calendar",),
+            kinds=frozenset({"duckdb", "python", "table"}),
+        ),
+        Table(
+            contracts["propensity.trainings"],
+            "propensity",
+            trainings,
+            version,
+            grid="week",
+            weekly={"propensity.training_set": (1 - HISTORY_WEEKS, 0)},
+            kinds=frozenset({"lightgbm", "mlflow", "table"}),
+        ),
+        Table(
+            contracts["propensity.champions"],
+            "propensity",
+            champions,
+            version,
+            grid="week",
+            weekly={"propensity.trainings": (0, 0), "propensity.champions": (-1, -1)},
+            kinds=frozenset({"mlflow", "python", "table"}),
+        ),
+        Table(
+            contracts["propensity.scores"],
+            "propensity",
+            scores,
+            version,
+            inputs={"features.user_features": 0},
+            weekly={"propensity.champions": (-1, -1)},
+            kinds=frozenset({"duckdb", "lightgbm", "table"}),
+        ),
+    ]
+
+
+def _by_champion(production: Production, window: Window) -> Iterator[tuple[Window, dict[str, Any]]]:
+    """The window in pieces of at most a month with the same champion; days without one are left
+    out."""
+    piece: list[date] = []
+    current: dict[str, Any] | None = None
+    for day in window.days:
+        champion = _one(production, CHAMPION, {"week": week_of(day)})
+        if piece and (champion != current or len(piece) == SCORED_DAYS):
+            if current is not None:
+                yield Window.of(piece), current
+            piece = []
+        piece.append(day)
+        current = champion
+    if current is not None:
+        yield Window.of(piece), current
+
+
+def _move_alias(production: Production, last: Mapping[str, Any]) -> None:
+    """Point MLflow's alias at the champion, unless a later week has decided already."""
+    later = production.connection.execute(
+        "select count(*) from audit.publications where table_name = 'propensity.champions'"
+        " and day > $week",
+        {"week": last["week"] + timedelta(days=6)},
+    ).fetchone()
+    if last.get("model_version") is not None and later == (0,):
+        tracking(production.settings).set_champion(last["model_version"])
+
+
+def _one(production: Production, sql: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first row of a query, or None."""
+    found = production.connection.execute(sql, dict(parameters)).pl()
+    return found.row(0, named=True) if found.height else None
+
+
+def _tags(production: Production, week: date) -> dict[str, str]:
+    """What leads from an MLflow run back to the partitions, code and checks that made it."""
+    first = week - timedelta(weeks=HISTORY_WEEKS - 1)
+    code = production.connection.execute(
+        "select table_name, string_agg(distinct code_version, ' ') from audit.publications"
+        " where table_name in ('features.user_features', 'propensity.training_set')"
+        " group by all order by all"
+    ).fetchall()
+    gates = production.connection.execute(
+        "select count(*) filter (passed), count(*) filter (not passed) from audit.findings"
+        " where table_name in ('features.user_features', 'propensity.training_set')"
+        " and day >= $first and day <= $week",
+        {"first": first, "week": week},
+    ).fetchone()
+    passed, failed = gates or (0, 0)
+    return {
+        "dagster_run_id": production.run_id,
+        "partition": week.isoformat(),
+        "data_partitions": f"propensity.training_set {first}..{week}",
+        "gates": f"{passed} passed, {failed} failed",
+        "git_commit": commit(),
+        **{f"code_version.{table}": version for table, version in code},
+    }
+
+
+@lru_cache(maxsize=1)
+def commit() -> str:
+    """The checkout's git commit, or 'unknown' outside one."""
+    import subprocess
+
+    try:
+        told = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()
+
+
+@lru_cache(maxsize=4)
+def _tracking(uri: str, artifacts: Path) -> Tracking:
+    from promo_assets.learning.tracking import Tracking
+
+    artifacts.mkdir(parents=True, exist_ok=True)
+    return Tracking(uri, artifacts)
+
+
+@lru_cache(maxsize=8)
+def _model(uri: str, artifacts: Path, version: int, sha256: str) -> PropensityModel:
+    return _tracking(uri, artifacts).load_model(version, sha256)

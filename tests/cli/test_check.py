@@ -1,0 +1,288 @@
+"""``promo check``: what it says of a folder, and that it says what the platform then does."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promo_assets.cli.main import main
+from promo_assets.settings import PROJECT, Settings, load_settings
+from promo_assets.sources.check import Facts, look
+from promo_assets.sources.files import Files
+from promo_assets.sources.hints import columns_for, event_type_for, personal, time_formats_for
+from tests.conftest import Shop
+
+FIRST = date(2024, 1, 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to check, from an empty current folder, without any setting."""
+    (tmp_path / "shop" / "events").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in ("SOURCE", "HOME", "START", "OFFERS", "PSEUDONYM_KEY"):
+        monkeypatch.delenv(f"PROMO_{name}", raising=False)
+    load_settings.cache_clear()
+    yield tmp_path / "shop"
+    load_settings.cache_clear()
+
+
+def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = main(["check", str(folder)])
+    return code, " ".join(capsys.readouterr().out.split())
+
+
+def facts(folder: Path, start: date | None = None) -> Facts:
+    settings = Settings(source=f"files:{folder}", **({"start": start} if start else {}))
+    return look(Files.at(folder, settings), settings)
+
+
+def write(folder: Path, name: str, *rows: dict[str, Any]) -> None:
+    (folder / "events" / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def view(number: int, **other: Any) -> dict[str, Any]:
+    at = f"2024-01-02T10:{number // 60 % 60:02}:{number % 60:02}"
+    return {"event_id": number, "event_time": at, "event_type": "view", "user_id": "a", **other}
+
+
+def test_a_good_folder_is_accepted_and_the_run_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, "a.jsonl", *(view(number) for number in range(50)))
+    code, told = check(folder, capsys)
+    assert code == 0
+    assert "accepted 50 rows" in told
+    assert "2024-01-02 .. 2024-01-02, 1 day with rows" in told
+    assert f"PROMO_SOURCE=files:{folder} PROMO_START=2024-01-02 promo run" in told
+    assert "no items.*: categories, brands and costs of items stay unknown" in told
+    assert "nobody may get an offer (PROMO_CONSENT_UNKNOWN=deny)" in told
+
+
+def test_nothing_is_written_anywhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, "a.jsonl", view(1))
+    before = {path: path.stat().st_mtime_ns for path in folder.parent.glob("**/*")}
+    check(folder, capsys)
+    after = {path: path.stat().st_mtime_ns for path in folder.parent.glob("**/*")}
+    assert after == before
+
+
+def test_rejected_rows_are_told_by_reason_with_file_row_and_values(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = {"event_type": "purchase", "quantity": 1}
+    rows = [view(number) for number in range(100)]
+    rows[7] |= line | {"unit_price": "free"}
+    rows[8] |= line | {"unit_price": 3, "discount": 4}
+    rows[9] |= {"user_id": None}
+    write(folder, "a.jsonl", *rows, rows[0])
+    code, told = check(folder, capsys)
+    assert code == 0
+    assert "rejected 4 rows (4.0%)" in told
+    assert "price_unreadable 1: events/a.jsonl row 7: event_type=purchase, unit_price=free" in told
+    assert "discount_above_amount 1: events/a.jsonl row 8: quantity=1, unit_price=3, disc" in told
+    assert "user_missing 1: events/a.jsonl row 9: event_type=view, user_id=nothing" in told
+    assert "duplicate 1: events/a.jsonl row 100: event_id=0" in told
+
+
+@pytest.mark.parametrize(("bad", "code"), [(5, 0), (6, 1)])
+def test_more_than_5_percent_rejected_is_said_to_hold_the_day_back(
+    folder: Path, capsys: pytest.CaptureFixture[str], bad: int, code: int
+) -> None:
+    unknown = [view(number, event_type="teleport") for number in range(4 * bad)]
+    write(folder, "a.jsonl", *(view(number + 900) for number in range(400 - 4 * bad)), *unknown)
+    assert check(folder, capsys)[0] == code
+
+
+def test_an_unreadable_file_is_named_and_the_rest_is_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, "a.jsonl", view(1))
+    (folder / "events" / "b.csv").write_text("event_type,user_id\nview,anna,secret\n")
+    code, told = check(folder, capsys)
+    assert code == 1
+    assert "UNREADABLE events/b.csv: CSV Error on Line: 2, Expected Number of Columns: 2" in told
+    assert "secret" not in told
+    assert "HELD BACK, since 1 file can't be read" in told
+    assert "accepted 1 row" in told
+
+
+def test_a_shops_own_names_are_guessed_and_the_guess_makes_the_folder_good(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(
+        f"{1704189600000 + number * 1000},{kind},7,d,sku,{more},a@b.c\n"
+        for number in range(20)
+        for kind, more in (("pv", ","), ("buy", "2,3.50"))
+    )
+    (folder / "events" / "a.csv").write_text(
+        f"timestamp,event,customer,device,product,qty,price,email\n{rows}"
+    )
+    mapping = folder / "mapping.yaml"
+    told: list[str] = []
+    for _ in range(2):
+        assert main(["check", str(folder)]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        begin = next(place for place, line in enumerate(lines) if line.startswith("Is this meant"))
+        told += [
+            line[2:].split("  # ")[0].rstrip() for line in lines[begin + 1 :] if line[0] == " "
+        ]
+        told = [line for line in told if line and not line.startswith(" " * 20)]
+        mapping.write_text("\n".join(told) + "\n")
+    assert main(["check", str(folder)]) == 0
+    assert facts(folder).rejected == {}
+    assert 'time_format: "epoch_millis"' in told
+    assert "  event_type: {buy: purchase, pv: view}" in told
+    assert "drop: [email]" in told
+
+
+def test_files_with_different_columns_are_told_apart(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, "a.jsonl", view(1, colour="red"))
+    write(folder, "b.jsonl", view(2), view(3))
+    _, told = check(folder, capsys)
+    assert "kept aside colour (in 1 of 2 files)" in told
+    assert "missing device_id, session_id, channel" in told
+
+
+def test_tables_beside_the_events_that_cant_be_used_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, "a.jsonl", view(1))
+    (folder / "items.csv").write_text("item_id,list_price\n1,free\n")
+    (folder / "users.csv").write_text("user_id,consent_marketing\na,true\nb,false\n")
+    (folder / "offers.yaml").write_text("offers: []\n")
+    code, told = check(folder, capsys)
+    assert code == 1
+    assert "items.csv: row 0 (counted from 0), column list_price: 'free' found" in told
+    assert "expected a list of offers under 'offers:'" in told
+    assert "consent marketing: 1 allow, 1 refuse" in told
+    assert "no items" not in told
+
+
+def test_rows_of_days_to_come_wait_and_older_ones_than_the_start_are_told(folder: Path) -> None:
+    late = [view(number) | {"event_time": "2999-01-01 10:00"} for number in range(3)]
+    write(folder, "a.jsonl", *late, view(7), view(8) | {"event_time": "2023-12-31"})
+    found = facts(folder, start=FIRST)
+    assert found.later == {date(2999, 1, 1): 3}
+    assert found.rejected == {"before_partition": 1}
+    assert facts(folder).first == date(2023, 12, 31)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check"], "the following arguments are required: DIR"),
+        (["check", "nowhere"], "nowhere/events is not a folder; expected event files"),
+        (["check", "{folder}"], "mapping.yaml:1: colums: unknown key; did you mean 'columns'"),
+    ],
+)
+def test_wrong_usage_exits_2_with_one_line(
+    folder: Path, arguments: list[str], message: str
+) -> None:
+    (folder / "mapping.yaml").write_text("colums: {}\n")
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "promo_assets.cli.main",
+            *(a.format(folder=folder) for a in arguments),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=folder.parent,
+        env={"PYTHONPATH": str(PROJECT), "PATH": ""},
+    )
+    assert told.returncode == 2
+    assert message in told.stderr
+    assert told.stderr.count("\n") == 1
+
+
+def test_the_report_fits_a_screen_whatever_is_wrong(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(1)
+    names = [
+        "event_time",
+        "event_type",
+        "user_id",
+        "quantity",
+        "unit_price",
+        "discount",
+        "offer_id",
+    ]
+    for number in range(60):
+        rows = [
+            view(row, event_type=draw.choice(["view", "purchase", "offer_sent", f"type {row}"]))
+            | {name: draw.choice(["", "x", "-1", "2"]) for name in draw.sample(names, 2)}
+            for row in range(200)
+        ]
+        write(folder, f"2024-01-{number % 28 + 1:02}-{number}.jsonl", *rows)
+    for number in range(10):
+        (folder / "events" / f"broken-{number}.csv").write_text("")
+    main(["check", str(folder)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 60
+    # A path is shown whole, however long; everything else is broken into lines.
+    assert max(len(line.replace(str(folder), "")) for line in lines) <= 100
+
+
+@pytest.mark.slow
+def test_it_counts_what_the_platform_rejects(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop").deliver_all(3)
+    events = shop.events(1)
+    events[5] |= {"event_type": "teleport"}
+    events[6] |= {"user_id": None, "device_id": None}
+    shop.deliver(1, [*events, events[0], events[0]])
+    shop.run(0, 2, ["events"])
+    rejected = shop.query("select reason, count(*) from core.rejected_events group by reason")
+    found = look(Files.at(shop.folder / "shop", shop.settings), shop.settings)
+    assert found.rejected == Counter(dict(rejected))
+    (accepted,) = shop.query("select count(*) from core.events")
+    assert found.rows - found.rejected.total() == accepted[0]
+
+
+def test_names_are_guessed_from_what_shops_usually_call_them() -> None:
+    found = columns_for(
+        ["event_id", "event_time", "event_type", "user_id", "item_id", "discount"],
+        ["Event", "ts", "visitorid", "itemid", "colour"],
+    )
+    expected = {"event_time": "ts", "event_type": "Event", "user_id": "visitorid"}
+    assert found == expected | {"item_id": "itemid"}
+    assert [event_type_for(name) for name in ("PV", "add to cart", "Purchased", "zzz")] == [
+        "view", "add_to_cart", "purchase", None,
+    ]  # fmt: skip
+    assert personal(["email", "ship_address", "phone", "item_name", "zip"]) == [
+        "email", "ship_address", "phone",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["1704189600", "1704189601.5"], ["epoch_seconds"]),
+        (["1704189600123"], ["epoch_millis"]),
+        (["1704189600123456"], ["epoch_micros"]),
+        (["17"], []),
+        (["31/01/2024 10:00"], ["%d/%m/%Y %H:%M"]),
+        (["01/02/2024 10:00"], ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"]),
+        (["20240131"], ["%Y%m%d"]),
+        (["soon"], []),
+        ([], []),
+    ],
+)
+def test_time_formats_are_those_that_read_every_value(
+    values: list[str], expected: list[str]
+) -> None:
+    assert time_formats_for(values) == expected

@@ -1,0 +1,254 @@
+"""Decisions: what candidates are worth, who is assigned what, and each segment's summary."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from promo_assets.strategy.allocation.budget import solve_price
+from promo_assets.strategy.allocation.decisions import (
+    ASSIGNMENT_SCHEMA,
+    NO_BUDGET,
+    NOT_ELIGIBLE,
+    NOT_WORTH,
+    STRATEGY_SCHEMA,
+    Candidates,
+    Experiment,
+    assignments,
+    budget_price,
+    candidate_values,
+    segment_strategy,
+)
+from promo_assets.strategy.effects.campaigns import EFFECT_SCHEMA
+from promo_assets.strategy.offers.catalogue import Catalogue
+
+SEGMENTS = ("new", "deal_seeker")
+EXPERIMENT = Experiment("2017-q1", 0.2)
+CATALOGUE = Catalogue.model_validate(
+    {
+        "offers": [
+            {
+                "id": "a", "name": "Type A coupons", "kind": "amount_off", "value": 2,
+                "send_cost": 0.3,
+            },
+            {"id": "b", "name": "Type B coupons", "kind": "amount_off", "value": 5},
+        ]
+    }
+)  # fmt: skip
+
+
+def effects(**columns: list[object]) -> pl.DataFrame:
+    """Two segments by two offers; ``columns`` replace the defaults, in that order."""
+    lift = [0.1, 0.2, 0.05, -0.1]
+    defaults: dict[str, list[object]] = {
+        "segment": ["new", "new", "deal_seeker", "deal_seeker"],
+        "offer_id": ["a", "b"] * 2,
+        "redemption_rate": [0.2] * 4,
+        "redemption_rate_low": [0.1] * 4,
+        "redemption_rate_high": [0.3] * 4,
+        "cost_per_redemption": [2.0, 5.0] * 2,
+        "lift": lift,
+        "lift_se": [0.05] * 4,
+        "lift_low": [value - 0.1 for value in lift],
+        "lift_high": [value + 0.1 for value in lift],
+        "sent": [100] * 4,
+        "campaigns": [12, 1, 3, 4],
+        "evidence": ["observational"] * 4,
+        "reason": [f"measured in {count} campaigns" for count in (12, 1, 3, 4)],
+    }
+    return pl.DataFrame(defaults | columns, schema=EFFECT_SCHEMA)
+
+
+def shoppers(count: int = 200, seed: int = 0) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "user_id": [f"u{number:04d}" for number in range(count)],
+            "segment": rng.choice(SEGMENTS, count),
+            "expected_spend": rng.gamma(2.0, 60.0, count),
+        }
+    )
+
+
+def candidates(users: pl.DataFrame, mask: np.ndarray | None = None) -> Candidates:
+    everyone = np.ones((users.height, 2), dtype=bool)
+    return candidate_values(users, effects(), CATALOGUE, everyone if mask is None else mask, 0.25)
+
+
+def decide(users: pl.DataFrame, budget: float, mask: np.ndarray | None = None) -> pl.DataFrame:
+    found = candidates(users, mask)
+    price = budget_price(users, found, budget, EXPERIMENT)
+    return assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+
+
+def unbarred(users: pl.DataFrame) -> pl.DataFrame:
+    return users.with_columns(barred=pl.lit(None, pl.String))
+
+
+def test_value_is_lift_times_spend_times_margin_and_cost_is_send_plus_redemptions() -> None:
+    users = pl.DataFrame(
+        {
+            "user_id": ["x", "y"],
+            "segment": ["new", "deal_seeker"],
+            "expected_spend": [Decimal("100.00"), Decimal("40.00")],
+        }
+    )
+    found = candidates(users, np.array([[True, True], [True, False]]))
+    assert found.value.tolist() == [[2.5, 5.0], [0.5, -np.inf]]
+    assert found.cost.tolist() == [[0.7, 1.0], [0.7, 1.0]]
+
+
+def test_a_segment_without_an_effect_is_named() -> None:
+    users = shoppers().with_columns(segment=pl.lit("dormant"))
+    with pytest.raises(ValueError, match=r"missing \[\('dormant', 'a'\), \('dormant', 'b'\)\]"):
+        candidates(users)
+    twice = pl.concat([effects(), effects()])
+    with pytest.raises(ValueError, match="found 8 rows for 4 pairs"):
+        candidate_values(shoppers(), twice, CATALOGUE, np.ones((200, 2), bool), 0.25)
+
+
+@pytest.mark.parametrize("spend", [None, -1.0, float("nan"), float("inf")])
+def test_a_spend_that_is_no_amount_is_refused(spend: float | None) -> None:
+    with pytest.raises(ValueError, match="expected_spend: found null, negative or infinite"):
+        candidates(shoppers().with_columns(expected_spend=pl.lit(spend, dtype=pl.Float64)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 60), st.integers(0, 5), st.floats(0, 60))
+def test_what_is_stored_fits_the_budget_to_the_last_digit(count: int, seed: int, budget) -> None:
+    assigned = decide(shoppers(count, seed), budget)
+    assert assigned.schema == pl.Schema(ASSIGNMENT_SCHEMA)
+    spent = assigned.filter(arm="offer")["expected_cost"].sum()
+    assert (spent or 0) <= Decimal(budget) + Decimal("1e-9")
+
+
+def test_a_segment_rebuilt_alone_in_any_order_gets_the_same_rows() -> None:
+    users = shoppers()
+    price = budget_price(users, candidates(users), 40.0, EXPERIMENT)
+    everyone = assignments(unbarred(users), candidates(users), CATALOGUE, price, EXPERIMENT)
+    part = users.filter(segment="new").sample(fraction=1, shuffle=True, seed=1)
+    alone = assignments(unbarred(part), candidates(part), CATALOGUE, price, EXPERIMENT)
+    assert_frame_equal(alone, everyone.filter(segment="new"))
+
+
+def test_the_price_does_not_depend_on_the_order_of_rows() -> None:
+    users = shoppers()
+    mixed = users.sample(fraction=1, shuffle=True, seed=2)
+    assert budget_price(users, candidates(users), 40.0, EXPERIMENT) == budget_price(
+        mixed, candidates(mixed), 40.0, EXPERIMENT
+    )
+
+
+def test_the_budget_is_solved_over_users_who_are_not_held_out() -> None:
+    users = shoppers()
+    found = candidates(users)
+    sendable = ~EXPERIMENT.held_out(users)
+    price = budget_price(users, found, 40.0, EXPERIMENT)
+    ties = EXPERIMENT.ties(users)[sendable]
+    assert price == solve_price(found.value[sendable], found.cost[sendable], 40.0, ties)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    spent = float(assigned.filter(arm="offer")["expected_cost"].sum())
+    assert spent == pytest.approx(price.spent)
+    assert 39 < spent <= 40
+
+
+def test_held_out_users_keep_the_offer_they_would_have_got_and_every_arm_its_probability() -> None:
+    users = shoppers(2000)
+    assigned = decide(users, 1e6)
+    held = users.filter(pl.Series(EXPERIMENT.held_out(users)))["user_id"].to_list()
+    would = assigned.filter(pl.col("arm") != "none")
+    assert would.filter(pl.col("user_id").is_in(held))["arm"].unique().to_list() == ["holdout"]
+    assert would["offer_id"].null_count() == 0
+    arms = assigned.group_by("arm").agg(pl.col("assignment_probability").unique())
+    assert {arm: chances for arm, chances in arms.iter_rows()} == {
+        "offer": [0.8],
+        "holdout": [0.2],
+        "none": [1.0],
+    }
+    none = assigned.filter(arm="none")
+    assert none["offer_id"].null_count() == none.height
+    assert not none["expected_cost"].sum()
+
+
+def test_settling_ties_is_independent_of_being_held_out() -> None:
+    users = shoppers(5000)
+    held, ties = EXPERIMENT.held_out(users), EXPERIMENT.ties(users)
+    assert abs(ties[held].mean() - 0.5) < 5 * np.sqrt(1 / 12 / held.sum())
+
+
+def test_users_without_an_offer_are_told_why() -> None:
+    users = pl.DataFrame(
+        {"user_id": ["a", "b", "c"], "segment": ["new"] * 3, "expected_spend": [100.0, 1.0, 100.0]}
+    )
+    mask = np.array([[True, True], [True, True], [False, False]])
+    assert decide(users, 0.0, mask)["reason"].to_list() == [NO_BUDGET, NOT_WORTH, NOT_ELIGIBLE]
+
+
+def test_the_strategy_of_a_segment_adds_up_and_ends_with_no_offer() -> None:
+    assigned = decide(shoppers(), 60.0)
+    strategy = segment_strategy(assigned, effects(), CATALOGUE, EXPERIMENT.share)
+    assert strategy.schema == pl.Schema(STRATEGY_SCHEMA)
+    for (segment,), rows in strategy.group_by("segment"):
+        users = assigned.filter(segment=segment)
+        assert rows["audience"].sum() + rows["held_out"].sum() == users.height
+        assert rows["offer_id"].to_list()[-1] is None
+        assert rows["offer_id"].null_count() == 1
+    sent = assigned.filter(arm="offer")
+    cents = Decimal("0.005") * strategy.height
+    assert abs(strategy["expected_cost"].sum() - sent["expected_cost"].sum()) <= cents
+    assert abs(strategy["expected_margin"].sum() - sent["expected_value"].sum()) <= cents
+
+
+def test_the_interval_is_that_of_the_shared_lift() -> None:
+    """Ten users of equal spend err together: ten times one user's interval."""
+    users = pl.DataFrame(
+        {
+            "user_id": [f"u{number}" for number in range(10)],
+            "segment": ["deal_seeker"] * 10,
+            "expected_spend": [100.0] * 10,
+        }
+    )
+    everyone = Experiment("none", 0.0)
+    found = candidates(users)
+    price = budget_price(users, found, 100.0, everyone)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, everyone)
+    first, last = segment_strategy(assigned, effects(), CATALOGUE, 0.0).iter_rows(named=True)
+    assert first["expected_margin"] == Decimal("12.50")
+    assert first["expected_margin_low"] == Decimal("-12.50")
+    assert first["expected_margin_high"] == Decimal("37.50")
+    assert first["reason"] == (
+        "Type A coupons to 10 deal seeker users: expected margin +12.50 (-12.50 to +37.50) "
+        "for 7.00 cost; evidence observational, measured in 3 campaigns"
+    )
+    assert (last["offer_id"], last["audience"]) == (None, 0)
+    assert last["reason"] == "everyone gets an offer or is held out"
+
+
+def test_no_users_give_no_strategy() -> None:
+    users = shoppers().clear()
+    assigned = decide(users, 10.0)
+    assert assigned.is_empty()
+    assert segment_strategy(assigned, effects(), CATALOGUE, 0.2).is_empty()
+
+
+def test_a_day_without_evidence_offers_nothing() -> None:
+    users = shoppers()
+    unknown = effects(lift=[0.0] * 4)
+    found = candidate_values(users, unknown, CATALOGUE, np.ones((200, 2), bool), 0.25)
+    price = budget_price(users, found, 100.0, EXPERIMENT)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    assert assigned["arm"].unique().to_list() == ["none"]
+    assert (price.price, price.spent, price.value) == (0.0, 0.0, 0.0)
+
+
+def test_dates_and_other_columns_of_users_are_ignored() -> None:
+    users = shoppers()
+    wider = users.with_columns(as_of_date=date(2017, 1, 1), propensity=0.5)
+    assert_frame_equal(decide(users, 30.0), decide(wider, 30.0))
