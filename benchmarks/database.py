@@ -17,6 +17,7 @@ import duckdb
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.settings import Settings
 from promo_assets.sources import open_source
@@ -87,7 +88,7 @@ def seconds(source: Database, window: Window, bare: bool) -> tuple[float, int]:
 def measure(kind: Kind, file: Path) -> None:
     with running(kind) as server:
         load(server, file)
-        source = open_source(Settings(source=server.url(), start=FIRST))
+        source = open_source(installation.delivery(Settings(source=server.url(), start=FIRST)))
         assert isinstance(source, Database)
         all_days = Window(FIRST, FIRST + timedelta(days=DAYS))
         bare, _ = seconds(source, all_days, bare=True)

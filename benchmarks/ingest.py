@@ -17,12 +17,13 @@ from pathlib import Path
 
 import duckdb
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
+from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import load_contracts
-from promo_assets.orchestration.table_asset import Production
-from promo_assets.settings import PROJECT, Settings
+from promo_assets.settings import Settings
 from promo_assets.tables.events import raw_events
-from promo_assets.warehouse.connection import Warehouse
+from promo_assets.tables.table import Production
 from promo_assets.warehouse.publish import Slice, prepare, stage
 
 ROWS = 5_000_000
@@ -106,13 +107,17 @@ def staged(file: Path, folder: Path, rows: int, limit: str) -> tuple[float, floa
     settings.home.mkdir()
     window = Window(DAY, DAY + timedelta(days=1))
     contract = load_contracts(PROJECT / "expectations")["raw.events"]
-    with Warehouse.of(settings).get_connection() as connection:
+    with installation.warehouse(settings).get_connection() as connection:
         prepare(connection)
         production = Production(
-            contract, connection, window, (), (), settings, "benchmark", print, lambda notes: None
+            contract, connection, window, (), (), "benchmark", print, lambda notes: None
         )
         began = Clock()
-        found = stage(connection, Slice(contract, window), raw_events(production))
+        found = stage(
+            connection,
+            Slice(contract, window),
+            raw_events(production, installation.intake(settings)),
+        )
         passed = began.passed()
     assert found == rows
     return passed

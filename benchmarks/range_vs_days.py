@@ -16,6 +16,7 @@ from pathlib import Path
 
 import duckdb
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.definitions import build_definitions
 from promo_assets.orchestration.runs import Phase, open_instance, plan, run_phase
@@ -47,7 +48,7 @@ def main(days: int = DAYS, jobs: Sequence[str] = JOBS) -> None:
         days_seconds = run(apart, [Window.of([day]) for day in window.days], jobs)
         ratio = days_seconds / range_seconds
         print(f"{days} runs of a day: {days_seconds:.1f} s, {days_seconds / days:.2f} s each")
-        different = compare(whole.warehouse, apart.warehouse)
+        different = compare(whole.places.warehouse, apart.places.warehouse)
     print(f"the range is {ratio:.1f} times as fast (target {TARGET})")
     if different or ratio < TARGET:
         sys.exit(f"tables that differ: {different or 'none'}; times as fast: {ratio:.1f}")
@@ -56,7 +57,7 @@ def main(days: int = DAYS, jobs: Sequence[str] = JOBS) -> None:
 def run(settings: Settings, windows: Sequence[Window], jobs: Sequence[str]) -> float:
     """The seconds that the jobs take over all windows, one run a window and job."""
     definitions = build_definitions(settings)
-    with open_instance(settings) as instance:
+    with open_instance(settings.places) as instance:
         began = time.perf_counter()
         for window in windows:
             for phase in phases(window, settings, jobs):
@@ -69,7 +70,9 @@ def run(settings: Settings, windows: Sequence[Window], jobs: Sequence[str]) -> f
 
 def phases(window: Window, settings: Settings, jobs: Sequence[str]) -> list[Phase]:
     """The phases of a window that belong to the jobs; tables without days once, with the first."""
-    wanted = [phase for phase in plan(window, settings) if phase.job in jobs]
+    wanted = [
+        phase for phase in plan(window, installation.partitions(settings)) if phase.job in jobs
+    ]
     return [phase for phase in wanted if phase.first or window.start == FIRST]
 
 

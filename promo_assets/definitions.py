@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 
 import dagster as dg
 
-from promo_assets.contract.tables import ContractError, load_contracts
-from promo_assets.orchestration import automation, late
-from promo_assets.orchestration import report_assets as report
-from promo_assets.orchestration.partitions import Partitions
-from promo_assets.orchestration.table_asset import Table, table_asset
-from promo_assets.settings import PROJECT, Settings, load_settings
-from promo_assets.tables import events, propensity, strategy
-from promo_assets.tables import models as sql
-from promo_assets.warehouse.connection import Warehouse
-
-MODELS = PROJECT / "dbt_like_sql"
-EXPECTATIONS = PROJECT / "expectations"
+from promo_assets import installation
+from promo_assets.contract.project import EXPECTATIONS, MODELS
+from promo_assets.contract.tables import ContractError
+from promo_assets.orchestration import automation, report_assets
+from promo_assets.orchestration import late as late_days
+from promo_assets.orchestration.resources import WarehouseResource
+from promo_assets.orchestration.table_asset import table_asset
+from promo_assets.people.pseudonyms import PUBLIC_SOURCES
+from promo_assets.privacy.retention import retain
+from promo_assets.settings import Settings, load_settings
+from promo_assets.sources import deliveries
+from promo_assets.tables import events, models, propensity, strategy
+from promo_assets.tables.table import Table
 
 
 def build_tables(settings: Settings) -> list[Table]:
@@ -30,21 +32,21 @@ def build_tables(settings: Settings) -> list[Table]:
 
     Raises `ContractError` when a table has no suite, or a suite no table.
     """
-    contracts = load_contracts(EXPECTATIONS)
+    contracts = installation.contracts()
     try:
         python = [
-            *events.tables(contracts, settings),
-            *propensity.tables(contracts, settings),
-            *strategy.tables(contracts, settings),
+            *events.tables(contracts, installation.intake(settings)),
+            *propensity.tables(contracts, installation.learning(settings)),
+            *strategy.tables(contracts, installation.deciding(settings)),
         ]
         known = [table.contract.table for table in python]
-        models = sql.tables(MODELS, contracts, known)
+        sql = models.tables(MODELS, contracts, known)
     except KeyError as error:
         table = str(error.args[0])
         raise ContractError(
             f"{table} has no suite: write {EXPECTATIONS / table.replace('.', '/')}.yaml"
         ) from error
-    tables = [*python, *models]
+    tables = [*python, *sql]
     surplus = contracts.keys() - {table.contract.table for table in tables}
     if surplus:
         raise ContractError(
@@ -55,7 +57,7 @@ def build_tables(settings: Settings) -> list[Table]:
     complete = [table.with_audit_inputs(by_name) for table in tables]
     for reader in complete:
         check_kept(reader, by_name)
-    return [automation.automated(table) for table in complete]
+    return complete
 
 
 def check_kept(table: Table, tables: Mapping[str, Table]) -> None:
@@ -74,20 +76,32 @@ def check_kept(table: Table, tables: Mapping[str, Table]) -> None:
 def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     """The Dagster definitions of one installation; tests pass their own settings."""
     settings = settings or load_settings()
-    partitions = Partitions.starting(settings.start, settings.last_day)
+    partitions = installation.partitions(settings)
+    places = settings.places
+    warehouse = installation.warehouse(settings)
+    tables = build_tables(settings)
+    late = partial(deliveries.look, warehouse, installation.delivery(settings), settings.late_days)
     with warnings.catch_warnings():
         # Dagster's version is locked: what may change with the next one is no news in every log.
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
-        assets = [table_asset(table, settings, partitions) for table in build_tables(settings)]
-        assets += report.assets(settings, partitions)
-    retention = automation.retention(settings)
+        assets = [table_asset(table, partitions, places.data_docs) for table in tables]
+        assets += report_assets.assets(partitions, places, installation.consent(settings))
+    retention = automation.retention(
+        partial(
+            retain,
+            places,
+            warehouse,
+            {table.contract.table: table.contract for table in tables},
+            public=settings.source in PUBLIC_SOURCES,
+        )
+    )
     return dg.Definitions(
         assets=assets,
         jobs=[*automation.jobs(), retention.job],
         schedules=[*automation.schedules(), retention],
-        sensors=[*automation.sensors(settings), late.sensor(settings)],
-        resources={"warehouse": Warehouse.of(settings)},
+        sensors=[*automation.sensors(settings.webhook), late_days.sensor(late, partitions)],
+        resources={"warehouse": WarehouseResource.of(warehouse)},
         executor=dg.in_process_executor,
     )
 

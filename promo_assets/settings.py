@@ -15,9 +15,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-PROJECT = Path(__file__).resolve().parent.parent
-"""The checkout: models, expectations and offers live beside the package and are read from here."""
-
+from promo_assets.contract.home import Home
+from promo_assets.contract.project import SAMPLE_OFFERS
 
 CLOSED_SOURCES = {"complete_journey": date(2017, 12, 31)}
 """Sources whose last day has passed: later partitions could only stay missing."""
@@ -128,7 +127,7 @@ class Settings(BaseSettings):
         kind, _, place = self.source.partition(":")
         if kind == "files" and place:
             return Path(place).expanduser().resolve()
-        return self.home / "simulated" if self.source == "simulated" else None
+        return self.places.simulated if self.source == "simulated" else None
 
     @property
     def catalogue(self) -> Path:
@@ -137,35 +136,12 @@ class Settings(BaseSettings):
             return self.offers
         if self.source_folder:
             return self.source_folder / "offers.yaml"
-        return PROJECT / "offers" / "complete_journey.yaml"
+        return SAMPLE_OFFERS
 
     @property
-    def warehouse(self) -> Path:
-        return self.home / "warehouse.duckdb"
-
-    @property
-    def tracking_uri(self) -> str:
-        return f"sqlite:///{self.home / 'mlflow.db'}"
-
-    @property
-    def model_store(self) -> Path:
-        return self.home / "mlartifacts"
-
-    @property
-    def dagster_home(self) -> Path:
-        return self.home / "dagster"
-
-    @property
-    def exports(self) -> Path:
-        return self.home / "exports"
-
-    @property
-    def reports(self) -> Path:
-        return self.home / "reports"
-
-    @property
-    def data_docs(self) -> Path:
-        return self.home / "gx"
+    def places(self) -> Home:
+        """Where state lives under ``home``."""
+        return Home(self.home)
 
 
 def split_password(source: str) -> tuple[str, str | None]:

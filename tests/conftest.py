@@ -17,12 +17,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.contract.events import EVENT_COLUMNS
 from promo_assets.definitions import build_definitions
 from promo_assets.orchestration.runs import Phase, PhaseResult, open_instance, run_days, run_phase
 from promo_assets.settings import Settings
-from promo_assets.warehouse.connection import Warehouse
 
 FIRST = date(2024, 1, 1)
 DAYS = 30
@@ -183,25 +183,26 @@ class Shop:
     def run(self, first: int, last: int, groups: Sequence[str] = ()) -> list[PhaseResult]:
         """Run the days ``first`` to ``last`` through every phase, as ``promo run`` does."""
         window = Window(day_of(first), day_of(last + 1))
-        with open_instance(self.settings) as instance:
-            return run_days(window, self.settings, self.definitions, instance, groups=groups)
+        with open_instance(self.settings.places) as instance:
+            partitions = installation.partitions(self.settings)
+            return run_days(window, partitions, self.definitions, instance, groups=groups)
 
     def run_job(self, job: str, first: str, last: str) -> PhaseResult:
         """Run one job over a range of its partition keys."""
-        with open_instance(self.settings) as instance:
+        with open_instance(self.settings.places) as instance:
             phase = Phase(job, job, first, last)
             result = run_phase(phase, self.definitions, instance, batch="test")
         assert result is not None
         return result
 
     def query(self, sql: str) -> Rows:
-        with Warehouse.of(self.settings).get_connection() as connection:
+        with installation.warehouse(self.settings).get_connection() as connection:
             return connection.execute(sql).fetchall()
 
     def tables(self, *, but: Sequence[str] = ()) -> dict[str, Rows]:
         """Every published table's rows, in order. MLflow's run ids differ from run to run."""
         found: dict[str, Rows] = {}
-        with Warehouse.of(self.settings).get_connection() as connection:
+        with installation.warehouse(self.settings).get_connection() as connection:
             names = connection.execute(
                 "select schema_name || '.' || table_name from duckdb_tables()"
                 " where schema_name not in ('staging', 'audit') order by all"
@@ -222,7 +223,7 @@ class Shop:
         """The newest evaluation of a table's check by partition; None is a whole run's."""
         key = dg.AssetCheckKey(dg.AssetKey(table.split(".")), check)
         newest: dict[str | None, dg.AssetCheckEvaluation] = {}
-        with open_instance(self.settings) as instance:
+        with open_instance(self.settings.places) as instance:
             history = instance.event_log_storage.get_asset_check_execution_history(key, 10_000)
         for record in history:
             data = record.event.get_dagster_event().event_specific_data if record.event else None

@@ -7,14 +7,17 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from promo_assets.contract.segments import SEGMENTS
 from promo_assets.gates.verdict import spans
-from promo_assets.settings import Settings
+from promo_assets.people.consent import ConsentRule
 from promo_assets.sources.check import Facts
 from promo_assets.sources.files import Files
 from promo_assets.sources.hints import columns_for, event_type_for, personal, time_formats_for
 from promo_assets.sources.mapping import COLUMNS, Constant
+from promo_assets.strategy.offers.catalogue import CatalogueError, load_catalogue
 
 NEEDED = ("event_time", "event_type", "user_id", "device_id")
 MARGIN = 24
@@ -53,14 +56,23 @@ WITHOUT = {
 }
 
 
-def report(facts: Facts, source: Files, settings: Settings) -> str:
+def add_offers(facts: Facts, path: Path) -> None:
+    """Count the offers of the catalogue in ``path``, if there is one, or tell what is wrong."""
+    if path.exists():
+        try:
+            facts.tables["offers"] = len(load_catalogue(path, SEGMENTS).offers)
+        except CatalogueError as error:
+            facts.wrong.append(str(error))
+
+
+def report(facts: Facts, source: Files, consent: ConsentRule) -> str:
     """The whole report, in lines no wider than the terminal."""
     width = max(shutil.get_terminal_size((100, 40)).columns, 60)
     sections = (
         _delivered(facts, source),
         _columns(facts, source),
         _rows(facts),
-        _beside(facts, settings),
+        _beside(facts, consent),
         _mapping(facts, source),
         _verdict(facts, source),
     )
@@ -184,7 +196,7 @@ def _example(row: Mapping[str, Any], reason: str) -> str:
     return f"{row['source_file']} row {row['source_row']}: {values}"
 
 
-def _beside(facts: Facts, settings: Settings) -> Lines:
+def _beside(facts: Facts, consent: ConsentRule) -> Lines:
     found = [
         f"{_number(rows, stem.removesuffix('s') if stem != 'identities' else 'link')}"
         for stem, rows in facts.tables.items()
@@ -196,23 +208,22 @@ def _beside(facts: Facts, settings: Settings) -> Lines:
     for wrong in facts.wrong:
         for line in wrong.splitlines():
             yield "  WRONG", line
-    yield from _consent(facts, settings)
+    yield from _consent(facts, consent)
 
 
-def _consent(facts: Facts, settings: Settings) -> Lines:
+def _consent(facts: Facts, consent: ConsentRule) -> Lines:
     purposes = sorted({purpose for purpose, _ in facts.consents})
     for purpose in purposes:
         yes, no = (facts.consents.get((purpose, answer), 0) for answer in (True, False))
         yield "consent", f"{purpose}: {yes:,} allow, {no:,} refuse"
-    wanted = [name.strip() for name in settings.consent_purposes.split(",") if name.strip()]
-    if unstated := [purpose for purpose in wanted if purpose not in purposes]:
-        who = "everybody" if settings.consent_unknown == "allow" else "nobody"
+    if unstated := [purpose for purpose in consent.purposes if purpose not in purposes]:
+        who = "everybody" if consent.unknown_allowed else "nobody"
         yield (
             "consent",
             (
                 f"to {_listed(unstated)} is not stated, neither in users.* (consent_{unstated[0]}) "
                 f"nor in consents.*: {who} may get an offer "
-                f"(PROMO_CONSENT_UNKNOWN={settings.consent_unknown})"
+                f"(PROMO_CONSENT_UNKNOWN={'allow' if consent.unknown_allowed else 'deny'})"
             ),
         )
 

@@ -13,10 +13,12 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
-from promo_assets.people.pseudonyms import keys_of, pseudonym
+from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.settings import Settings
+from promo_assets.warehouse.connection import Read
 
 TOP_FEATURES = 5
 WIDTH = 12
@@ -43,47 +45,43 @@ class UnknownUserError(ValueError):
     """There is nothing to explain; the message says what is known of the user."""
 
 
-def explain(user: str, day: date, connection: duckdb.DuckDBPyConnection, settings: Settings) -> str:
+def explain(user: str, day: date, read: Read, settings: Settings) -> str:
     """The day's decision on a user as lines of text: segment, propensity, offers, arm.
 
     ``user``: an account's id as the source delivers it, or a pseudonym as the export shows it.
     Raises `UnknownUserError` when the user has no snapshot on the day.
     """
-    key = pseudonym(user, "account", keys_of(settings)[0])
-    if connection.execute(KNOWN, {"user": user}).fetchone() != (None, None):
+    key = pseudonym(user, "account", installation.pseudonym_keys(settings)[0])
+    if read(KNOWN, {"user": user}).row(0) != (None, None):
         key = user
     keys = {"user": key, "day": day}
-    snapshot = _rows(connection, SNAPSHOT, keys)
+    snapshot = _rows(read, SNAPSHOT, keys)
     if not snapshot.height:
-        raise UnknownUserError(_unknown(user, key, day, connection))
+        raise UnknownUserError(_unknown(user, key, day, read))
     lines = [f"User {user} (pseudonym {key}), at the end of {day} (UTC)", ""]
-    lines += _behaviour(snapshot.row(0, named=True), _row(connection, PROFILE, keys))
-    lines += _segment(_row(connection, SEGMENT, keys))
-    lines += _propensity(snapshot, _row(connection, SCORE, keys), settings)
-    lines += _offers(connection, keys, settings)
-    lines += _decision(_row(connection, ASSIGNMENT, keys), day)
+    lines += _behaviour(snapshot.row(0, named=True), _row(read, PROFILE, keys))
+    lines += _segment(_row(read, SEGMENT, keys))
+    lines += _propensity(snapshot, _row(read, SCORE, keys), settings)
+    lines += _offers(read, keys, settings)
+    lines += _decision(_row(read, ASSIGNMENT, keys), day)
     return "\n".join(lines)
 
 
-def _rows(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]
-) -> pl.DataFrame:
+def _rows(read: Read, sql: str, parameters: Mapping[str, Any]) -> pl.DataFrame:
     """The rows of a query; none when a table of it was never published."""
     used = {name: value for name, value in parameters.items() if f"${name}" in sql}
     try:
-        return connection.execute(sql, used).pl()
+        return read(sql, used)
     except duckdb.CatalogException:
         return pl.DataFrame()
 
 
-def _row(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    return next(_rows(connection, sql, parameters).iter_rows(named=True), None)
+def _row(read: Read, sql: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    return next(_rows(read, sql, parameters).iter_rows(named=True), None)
 
 
-def _unknown(user: str, key: str, day: date, connection: duckdb.DuckDBPyConnection) -> str:
-    known = _row(connection, KNOWN, {"user": key})
+def _unknown(user: str, key: str, day: date, read: Read) -> str:
+    known = _row(read, KNOWN, {"user": key})
     if known is None or known["first"] is None:
         return f"user {user!r} is in no day of features.user_features; check the id"
     return (
@@ -141,7 +139,9 @@ def _propensity(
         f"{score['model_version']}, trained in the week of {score['week']}",
     )
     try:
-        model = model_of(settings, score["model_version"], score["sha256"])
+        model = model_of(
+            installation.learning(settings).store, score["model_version"], score["sha256"]
+        )
     except ModelFileError as error:
         yield _told("", f"its features can't be weighed: {error}")
         return
@@ -153,9 +153,7 @@ def _propensity(
         yield _told("", f"{weights[name]:+.3f} log-odds  {name} = {_shown(values[name])}")
 
 
-def _offers(
-    connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Any], settings: Settings
-) -> Iterator[str]:
+def _offers(read: Read, keys: Mapping[str, Any], settings: Settings) -> Iterator[str]:
     """Every offer of the catalogue with its worth for the user, or the condition that bars it."""
     from promo_assets.strategy.allocation.decisions import candidate_values
     from promo_assets.strategy.offers.rules import REASONS, eligible
@@ -166,21 +164,22 @@ def _offers(
         users_sql,
     )
 
-    price, effects = _row(connection, PRICE, keys), _rows(connection, EFFECTS, keys)
+    price, effects = _row(read, PRICE, keys), _rows(read, EFFECTS, keys)
     if price is None or not effects.height:
         yield _told("Offers", "no price of budget was published for this day")
         return
-    if price["catalogue_version"] != catalogue_version(settings):
+    if price["catalogue_version"] != catalogue_version(settings.catalogue):
         yield _told(
             "Offers", f"{settings.catalogue} changed since; what was considered is not known"
         )
         return
-    catalogue, day = catalogue_of(settings), keys["day"]
-    read = users_parameters(Window(day, day + timedelta(days=1)), SEGMENTS, settings)
-    users = connection.execute(
+    catalogue, day = catalogue_of(settings.catalogue), keys["day"]
+    window = Window(day, day + timedelta(days=1))
+    bounds = users_parameters(window, SEGMENTS, installation.consent(settings))
+    users = read(
         f"select * from ({users_sql(catalogue)}) where user_id = $user",
-        read | {"user": keys["user"]},
-    ).pl()
+        bounds | {"user": keys["user"]},
+    )
     if not users.height:
         yield _told("Offers", "none were considered: the user had no segment on this day")
         return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from promo_assets.contract.days import Window
-    from promo_assets.orchestration.table_asset import Table
+    from promo_assets.tables.table import Table
 
 GROUPS = ("events", "features", "profiles", "propensity", "segments", "strategy", "report")
 DEMO = (date(2017, 1, 1), date(2017, 12, 31))
@@ -61,6 +61,7 @@ def _expected(error: Exception) -> int | None:
     """The exit code of an error whose message is meant for users; None for a defect."""
     from promo_assets.cli.explanation import UnknownUserError
     from promo_assets.orchestration.runs import RunError
+    from promo_assets.people.pseudonyms import PseudonymKeyError
     from promo_assets.privacy.erasure import UnknownPersonError
     from promo_assets.privacy.mentions import BusyFileError
     from promo_assets.sources import SourceError
@@ -68,7 +69,7 @@ def _expected(error: Exception) -> int | None:
     from promo_assets.warehouse.connection import WarehouseError
     from promo_assets.warehouse.models.model import ModelError
 
-    usage = (RunError, SourceError, CatalogueError, ModelError, UnknownUserError)
+    usage = (RunError, PseudonymKeyError, SourceError, CatalogueError, ModelError, UnknownUserError)
     if isinstance(error, (*usage, UnknownPersonError)):
         return 2
     return 1 if isinstance(error, (WarehouseError, BusyFileError)) else None
@@ -204,10 +205,10 @@ def _window(options: argparse.Namespace) -> Window:
 
 def _made(settings: Settings) -> Settings:
     """``settings``, if their warehouse was ever written."""
-    if not settings.warehouse.exists():
+    if not settings.places.warehouse.exists():
         raise UsageError(
-            f"{settings.warehouse}: there is no warehouse; run `promo demo` or `promo run` first, "
-            "or set PROMO_HOME to where it is"
+            f"{settings.places.warehouse}: there is no warehouse; run `promo demo` or `promo run` "
+            "first, or set PROMO_HOME to where it is"
         )
     return settings
 
@@ -242,10 +243,13 @@ def _demo(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _late(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets import installation
     from promo_assets.cli.progress import run_with_progress
     from promo_assets.sources.deliveries import look
 
-    late = look(_made(settings))
+    made = _made(settings)
+    warehouse, delivery = installation.warehouse(made), installation.delivery(made)
+    late = look(warehouse, delivery, made.late_days)
     if late is None:
         print("every published day is as it is delivered")
         return 0
@@ -264,13 +268,16 @@ def _summary(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _check(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.cli.check_report import report
+    from promo_assets import installation
+    from promo_assets.cli.check_report import add_offers, report
     from promo_assets.sources.check import look
     from promo_assets.sources.files import Files
 
-    source = Files.at(options.folder, settings)
-    facts = look(source, settings)
-    print(report(facts, source, settings))
+    source = Files.at(options.folder, installation.delivery(settings))
+    first = settings.start if "start" in settings.model_fields_set else None
+    facts = look(source, threads=settings.threads, first=first)
+    add_offers(facts, settings.offers or source.folder / "offers.yaml")
+    print(report(facts, source, installation.consent(settings)))
     return 0 if facts.accepted else 1
 
 
@@ -284,8 +291,8 @@ def _simulate(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets.cli.simulation import run_simulation
     from promo_assets.simulation.folder import Options, SimulationError
 
-    folder = (options.out or settings.home / "simulated").expanduser().resolve()
-    named = folder != settings.home / "simulated"
+    folder = (options.out or settings.places.simulated).expanduser().resolve()
+    named = folder != settings.places.simulated
     names = ("users", "start", "seed", "format", "assignment", "mess")
     told = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     try:
@@ -307,8 +314,8 @@ def _step(
     *,
     named: bool,
 ) -> None:
+    from promo_assets import installation
     from promo_assets.cli.simulation import run_step
-    from promo_assets.people.pseudonyms import keys_of
     from promo_assets.simulation.simulate import Simulation
 
     if options.days or told:
@@ -320,7 +327,7 @@ def _step(
     day = simulation.next_date
     assignments = _assignments(day - timedelta(days=1), settings)
     campaign = f"{settings.experiment}/{day}"
-    key = keys_of(settings)[0] if assignments is not None else ""
+    key = installation.pseudonym_keys(settings)[0] if assignments is not None else ""
     run_step(simulation, assignments, key, campaign, named=named)
 
 
@@ -328,11 +335,11 @@ def _assignments(day: date, settings: Settings) -> pl.DataFrame | None:
     """What the platform decided on ``day`` for the day after; None = it decided nothing."""
     import polars as pl
 
-    from promo_assets.warehouse.connection import Warehouse
+    from promo_assets import installation
 
-    if not settings.warehouse.exists():
+    if not settings.places.warehouse.exists():
         return None
-    with Warehouse.of(settings).get_connection() as connection:
+    with installation.warehouse(settings).get_connection() as connection:
         there = connection.execute(
             "select 1 from duckdb_tables()"
             " where schema_name = 'strategy' and table_name = 'assignments'"
@@ -349,7 +356,7 @@ def _assignments(day: date, settings: Settings) -> pl.DataFrame | None:
 
 
 def _sql(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.definitions import MODELS
+    from promo_assets.contract.project import MODELS
     from promo_assets.warehouse.models.model import load_model, render
 
     name = _known(options.table, _tables(settings)).contract.table
@@ -363,56 +370,69 @@ def _sql(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _explain(options: argparse.Namespace, settings: Settings) -> int:
+    from promo_assets import installation
     from promo_assets.cli.explanation import explain
-    from promo_assets.warehouse.connection import Warehouse
 
-    with Warehouse.of(_made(settings)).get_connection() as connection:
-        print(explain(options.user, options.day, connection, settings))
+    with installation.warehouse(_made(settings)).reading() as read:
+        print(explain(options.user, options.day, read, settings))
     return 0
 
 
 def _pseudonym(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.people.pseudonyms import keys_of, pseudonym
+    from promo_assets import installation
+    from promo_assets.people.pseudonyms import pseudonym
 
-    key = keys_of(settings)[0]
+    key = installation.pseudonym_keys(settings)[0]
     for user in options.users or (line.rstrip("\n") for line in sys.stdin):
         print(user, pseudonym(user, "account", key), sep="\t")
     return 0
 
 
 def _erase(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.contract.tables import load_contracts
+    from promo_assets import installation
     from promo_assets.privacy.erasure import erase
-    from promo_assets.settings import PROJECT
 
-    done = erase(options.user, _made(settings), load_contracts(PROJECT / "expectations"))
+    place = installation.erasure(_made(settings))
+    keys = installation.pseudonym_keys(settings)
+    done = erase(options.user, place, keys, installation.contracts())
     print("\n".join(done.lines()))
     return 1 if done.left else 0
 
 
 def _retain(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.contract.tables import load_contracts
+    from promo_assets import installation
+    from promo_assets.orchestration.run_history import DagsterRuns
     from promo_assets.orchestration.runs import open_instance
+    from promo_assets.people.pseudonyms import PUBLIC_SOURCES
     from promo_assets.privacy.retention import retain
-    from promo_assets.settings import PROJECT
 
     if options.as_of and options.as_of > datetime.now(UTC).date():
         raise UsageError(f"--as-of {options.as_of} lies in the future: nothing is so old yet")
-    contracts = load_contracts(PROJECT / "expectations")
-    with open_instance(_made(settings)) as instance:
-        for line in retain(settings, contracts, instance, options.as_of, dry_run=options.dry_run):
+    with open_instance(_made(settings).places) as instance:
+        told = retain(
+            settings.places,
+            installation.warehouse(settings),
+            installation.contracts(),
+            DagsterRuns(instance),
+            options.as_of,
+            public=settings.source in PUBLIC_SOURCES,
+            dry_run=options.dry_run,
+        )
+        for line in told:
             print(line)
     return 0
 
 
 def _export(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.tables.strategy import export_day
-    from promo_assets.warehouse.connection import Warehouse
+    from promo_assets import installation
+    from promo_assets.report.export import export_day
+    from promo_assets.warehouse.connection import reader
     from promo_assets.warehouse.publish import prepare
 
-    with Warehouse.of(_made(settings)).get_connection() as connection:
+    with installation.warehouse(_made(settings)).get_connection() as connection:
         prepare(connection)
-        written = export_day(connection, options.day, settings)
+        consent, folder = installation.consent(settings), settings.places.exports
+        written = export_day(reader(connection), options.day, consent, folder)
     if not written:
         raise UsageError(
             f"no assignments for {options.day}; materialise them first with "
@@ -423,12 +443,12 @@ def _export(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _drop(options: argparse.Namespace, settings: Settings) -> int:
-    from promo_assets.warehouse.connection import Warehouse
+    from promo_assets import installation
     from promo_assets.warehouse.publish import drop, drop_all
     from promo_assets.warehouse.rewrite import announce, rewrite
 
     if options.all:
-        warehouse = Warehouse.of(_made(settings))
+        warehouse = installation.warehouse(_made(settings))
         announce(warehouse)
         with warehouse.get_connection() as connection:
             drop_all(connection)
@@ -436,7 +456,7 @@ def _drop(options: argparse.Namespace, settings: Settings) -> int:
         print("every table is dropped; build the history again with `promo run --from D --to D`")
         return 0
     table = _known(options.table, _tables(settings)).contract.table
-    with Warehouse.of(_made(settings)).get_connection() as connection:
+    with installation.warehouse(_made(settings)).get_connection() as connection:
         drop(connection, table)
     print(f"{table} is dropped; backfill it from the Dagster UI or with `promo run`")
     return 0

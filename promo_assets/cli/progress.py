@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.orchestration.runs import (
@@ -25,12 +26,10 @@ from promo_assets.orchestration.runs import (
     prepare_home,
     run_days,
 )
-from promo_assets.people.pseudonyms import keys_of
 from promo_assets.settings import Settings
 from promo_assets.sources import open_source
 from promo_assets.sources.database import Database
 from promo_assets.strategy.offers.catalogue import load_catalogue
-from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import ALWAYS, prepare
 
 if TYPE_CHECKING:
@@ -60,14 +59,23 @@ def run_demo(window: Window, settings: Settings) -> int:
 
 def _run(window: Window, settings: Settings, groups: Sequence[str]) -> list[PhaseResult]:
     console = _console()
-    plan(window, settings)  # A wrong range is refused before anything is loaded.
+    plan(
+        window, installation.partitions(settings)
+    )  # A wrong range is refused before anything is loaded.
     _check(settings, groups)
-    with open_instance(settings) as instance:
+    with open_instance(settings.places) as instance:
         from promo_assets.definitions import build_definitions
 
         definitions = build_definitions(settings)
         with _progress(console) as tell:
-            return run_days(window, settings, definitions, instance, groups=groups, listen=tell)
+            return run_days(
+                window,
+                installation.partitions(settings),
+                definitions,
+                instance,
+                groups=groups,
+                listen=tell,
+            )
 
 
 def _console() -> Console:
@@ -77,12 +85,12 @@ def _console() -> Console:
 def _check(settings: Settings, groups: Sequence[str]) -> None:
     """Refuse what would make the run fail at its first steps, while one line can tell it."""
     chosen = set(groups or ("events", "strategy"))
-    prepare_home(settings)
-    with Warehouse.of(settings).get_connection():
+    prepare_home(settings.places)
+    with installation.warehouse(settings).get_connection():
         pass
     if "events" in chosen:
-        keys_of(settings)
-        source = open_source(settings)
+        installation.pseudonym_keys(settings)
+        source = open_source(installation.delivery(settings))
         if isinstance(source, Database):
             source.check()
     if chosen & {"events", "strategy"}:
@@ -122,7 +130,7 @@ def _verdict(results: Sequence[PhaseResult], window: Window, settings: Settings)
     for step, message in failures:
         print(f"FAILED {step.replace('__', '.')}: {message}")
     runs = [result.run_id for result in results]
-    with Warehouse.of(settings).get_connection() as connection:
+    with installation.warehouse(settings).get_connection() as connection:
         prepare(connection)
         held = connection.execute(
             "select table_name, expectation, count(distinct day), min(day), sum(row_count),"
@@ -145,7 +153,7 @@ def print_summary(window: Window, settings: Settings, results: Sequence[PhaseRes
     console = _console()
     last = window.days[-1]
     bounds = {"start": window.start, "end": window.end, "always": ALWAYS}
-    with Warehouse.of(settings).get_connection() as connection:
+    with installation.warehouse(settings).get_connection() as connection:
         prepare(connection)
         _print_tables(console, connection, bounds)
         _print_gates(console, connection, bounds)
@@ -311,10 +319,10 @@ def _print_next(console: Console, settings: Settings, last: date) -> None:
     console.print(
         f"\n[bold]Next[/bold]  make dev  (Dagster http://127.0.0.1:3000, MLflow "
         f"http://127.0.0.1:5000)\n"
-        f"  report      {settings.reports / f'{last}.html'}\n"
-        f"  export      {settings.exports / str(last)}\n"
-        f"  data docs   {settings.data_docs / 'index.html'}\n"
-        f"  warehouse   {settings.warehouse}",
+        f"  report      {settings.places.reports / f'{last}.html'}\n"
+        f"  export      {settings.places.exports / str(last)}\n"
+        f"  data docs   {settings.places.data_docs / 'index.html'}\n"
+        f"  warehouse   {settings.places.warehouse}",
         highlight=False,
         soft_wrap=True,
     )

@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+from promo_assets.contract.project import WORKSPACE
 from promo_assets.orchestration.runs import RunError, prepare_home
-from promo_assets.settings import PROJECT, Settings
+from promo_assets.settings import Settings
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 10
@@ -22,13 +23,13 @@ def serve(settings: Settings, port: int, mlflow_port: int) -> int:
 
     Raises `RunError` when a port is taken.
     """
-    prepare_home(settings)
+    prepare_home(settings.places)
     _free("Dagster", port, "--port")
     _free("MLflow", mlflow_port, "--mlflow-port")
-    settings.model_store.mkdir(parents=True, exist_ok=True)
+    settings.places.model_store.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     scripts = Path(sys.executable).parent
-    workspace = str(PROJECT / "workspace.yaml")
+    workspace = str(WORKSPACE)
     commands = [
         [str(scripts / "dagster-webserver"), "-h", HOST, "-p", str(port), "-w", workspace],
         [str(scripts / "dagster-daemon"), "run", "-w", workspace],
@@ -40,9 +41,9 @@ def serve(settings: Settings, port: int, mlflow_port: int) -> int:
             "--port",
             str(mlflow_port),
             "--backend-store-uri",
-            settings.tracking_uri,
+            settings.places.tracking_uri,
             "--artifacts-destination",
-            str(settings.model_store),
+            str(settings.places.model_store),
             "--workers",
             "1",
         ],

@@ -80,14 +80,11 @@ class Auditor:
     """Audits staged slices of one warehouse; one a process, because Great Expectations takes
     seconds to set up.
 
-    ``duckdb_config`` is the configuration of every connection of the process. Results are kept
-    under ``docs_dir`` for `build_docs`; None keeps none.
+    Results are kept under ``docs_dir`` for `build_docs`; None keeps none.
     """
 
-    def __init__(
-        self, database: Path, duckdb_config: Mapping[str, Any], docs_dir: Path | None
-    ) -> None:
-        self._warehouse = Warehouse(database=str(database), connection_config=dict(duckdb_config))
+    def __init__(self, warehouse: Warehouse, docs_dir: Path | None) -> None:
+        self._warehouse = warehouse
         self._docs = DataDocs(docs_dir) if docs_dir else None
         self._engine = Engine(self._another, self._docs.config if self._docs else {})
         self._suites: dict[str, tuple[TableContract, tuple[Rule, ...]]] = {}

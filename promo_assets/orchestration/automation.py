@@ -6,18 +6,18 @@ What decides (scores, segments, strategies, the report) follows its inputs by co
 
 import json
 import urllib.request
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from http.client import HTTPException
 from typing import Any
 
 import dagster as dg
+from pydantic import SecretStr
 
-from promo_assets.contract.tables import load_contracts
-from promo_assets.orchestration.table_asset import Table
-from promo_assets.settings import PROJECT, Settings
+from promo_assets.orchestration.run_history import DagsterRuns
+from promo_assets.privacy.retention import RunHistory
+from promo_assets.tables.table import Table
 
 SCHEDULED_GROUPS = ("events", "features", "profiles")
 TRAINING = dg.AssetSelection.assets(
@@ -44,18 +44,17 @@ DEADLINE = "0 8 * * *"
 WEBHOOK_SECONDS = 5
 
 
-def automated(table: Table) -> Table:
-    """``table`` with its condition and freshness policy, by group and grid."""
-    if table.grid == "whole":
-        return table
-    freshness: dg.FreshnessPolicy | None = None
-    if table.grid == "day":
-        freshness = dg.FreshnessPolicy.cron(
-            deadline_cron=DEADLINE, lower_bound_delta=timedelta(hours=8)
-        )
-    scheduled = table.group in SCHEDULED_GROUPS or table.grid == "week"
-    condition = None if scheduled else following()
-    return replace(table, automation=condition, freshness=freshness)
+def freshness_of(table: Table) -> dg.FreshnessPolicy | None:
+    """When yesterday's partition must be there; None for a table that has no days."""
+    if table.grid != "day":
+        return None
+    return dg.FreshnessPolicy.cron(deadline_cron=DEADLINE, lower_bound_delta=timedelta(hours=8))
+
+
+def condition_of(table: Table) -> dg.AutomationCondition[Any] | None:
+    """The condition of a table that follows its inputs; None for one that a schedule writes."""
+    scheduled = table.group in SCHEDULED_GROUPS or table.grid in ("week", "whole")
+    return None if scheduled else following()
 
 
 def following() -> dg.AutomationCondition[Any]:
@@ -106,15 +105,13 @@ def schedules() -> Sequence[Any]:
     ]
 
 
-def retention(settings: Settings) -> dg.ScheduleDefinition:
+def retention(remove: Callable[[RunHistory], Iterator[str]]) -> dg.ScheduleDefinition:
     """On Sundays at 05:00 (UTC) what is older than it may be kept is removed: the job
-    ``retention``, which does what ``promo retain`` does."""
+    ``retention``, which does what ``promo retain`` does. ``remove`` tells of each removal."""
 
     @dg.op(pool="duckdb", retry_policy=dg.RetryPolicy(max_retries=3, delay=60))
     def remove_old(context: dg.OpExecutionContext) -> None:
-        from promo_assets.privacy.retention import retain
-
-        for line in retain(settings, load_contracts(PROJECT / "expectations"), context.instance):
+        for line in remove(DagsterRuns(context.instance)):
             context.log.info(line)
 
     @dg.job(name="retention", description="Remove what is too old; see docs/privacy.md.")
@@ -129,7 +126,7 @@ def retention(settings: Settings) -> dg.ScheduleDefinition:
     )
 
 
-def sensors(settings: Settings) -> Sequence[dg.SensorDefinition]:
+def sensors(webhook: SecretStr | None) -> Sequence[dg.SensorDefinition]:
     """The sensor that evaluates conditions, and the one that tells about failed runs."""
     return [
         dg.AutomationConditionSensorDefinition(
@@ -137,7 +134,7 @@ def sensors(settings: Settings) -> Sequence[dg.SensorDefinition]:
             target=dg.AssetSelection.all(),
             default_status=dg.DefaultSensorStatus.STOPPED,
         ),
-        _failure_sensor(settings),
+        _failure_sensor(webhook),
     ]
 
 
@@ -171,7 +168,7 @@ def reason(event: dg.DagsterEvent) -> str:
     return error.message.strip() if error else "no reason was recorded"
 
 
-def _failure_sensor(settings: Settings) -> dg.SensorDefinition:
+def _failure_sensor(webhook: SecretStr | None) -> dg.SensorDefinition:
     @dg.run_failure_sensor(
         name="tell_failures",
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -180,10 +177,10 @@ def _failure_sensor(settings: Settings) -> dg.SensorDefinition:
     def tell_failures(context: dg.RunFailureSensorContext) -> None:
         message = failure_message(context)
         context.log.error(message)
-        if settings.webhook is None:
+        if webhook is None:
             return
         try:
-            post(settings.webhook.get_secret_value(), message)
+            post(webhook.get_secret_value(), message)
         except (OSError, ValueError, HTTPException) as error:
             # Not its message: that of a malformed URL names the URL, which is a secret.
             context.log.warning(f"PROMO_WEBHOOK did not take the message: {type(error).__name__}")

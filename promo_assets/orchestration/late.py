@@ -9,7 +9,7 @@ No postponed annotations here: Dagster reads the type of ``context``.
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Any
 
@@ -17,17 +17,17 @@ import dagster as dg
 
 from promo_assets.contract.days import Window
 from promo_assets.orchestration.automation import jobs
+from promo_assets.orchestration.partitions import Partitions
 from promo_assets.orchestration.runs import BATCH_TAG, Phase, plan
-from promo_assets.settings import Settings, SettingsError
 from promo_assets.sources import SourceError
-from promo_assets.sources.deliveries import Late, look
+from promo_assets.sources.deliveries import Late
 from promo_assets.warehouse.connection import WarehouseError
 
 SECONDS = 60
 """Between looks at the source."""
 
 
-def sensor(settings: Settings) -> dg.SensorDefinition:
+def sensor(look: Callable[[], Late | None], partitions: Partitions) -> dg.SensorDefinition:
     """Looks for late days and rebuilds them: the phases of `promo run`, one run after the other."""
 
     @dg.sensor(
@@ -44,11 +44,11 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
         memory = json.loads(context.cursor or "{}")
         if "batch" in memory:
             window = Window(date.fromisoformat(memory["first"]), date.fromisoformat(memory["end"]))
-            yield _next(context, memory, plan(window, settings))
+            yield _next(context, memory, plan(window, partitions))
             return
         try:
-            late = look(settings)
-        except (WarehouseError, SourceError, SettingsError) as error:
+            late = look()
+        except (WarehouseError, SourceError) as error:
             yield dg.SkipReason(str(error))
             return
         if late is None:
@@ -67,7 +67,7 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
                 "late": _signature(late),
                 "phase": 0,
             }
-            yield _request(context, memory, plan(late.window, settings))
+            yield _request(context, memory, plan(late.window, partitions))
 
     return rebuild_late_days
 

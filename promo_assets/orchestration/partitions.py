@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -17,6 +18,7 @@ SEGMENT = "segment"
 class Partitions:
     """The partition definitions of one installation; they differ in the first and last day."""
 
+    first: date
     days: dg.DailyPartitionsDefinition
     weeks: dg.WeeklyPartitionsDefinition
     day_segments: dg.MultiPartitionsDefinition
@@ -30,4 +32,15 @@ class Partitions:
             start.isoformat(), end_date=end, timezone="UTC", day_offset=1
         )
         segments = dg.StaticPartitionsDefinition(list(SEGMENTS))
-        return cls(days, weeks, dg.MultiPartitionsDefinition({DAY: days, SEGMENT: segments}))
+        by_segment = dg.MultiPartitionsDefinition({DAY: days, SEGMENT: segments})
+        return cls(start, days, weeks, by_segment)
+
+    def of(self, grid: str) -> dg.PartitionsDefinition[Any] | None:
+        """How a table of ``grid`` is partitioned; None for one that is written whole."""
+        grids: dict[str, dg.PartitionsDefinition[Any] | None] = {
+            "day": self.days,
+            "week": self.weeks,
+            "day_segment": self.day_segments,
+            "whole": None,
+        }
+        return grids[grid]

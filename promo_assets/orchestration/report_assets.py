@@ -6,20 +6,20 @@ from typing import Any
 import dagster as dg
 
 from promo_assets.contract.days import Window
+from promo_assets.contract.home import Home
+from promo_assets.orchestration.automation import following
 from promo_assets.orchestration.partition_metadata import add_partition_metadata
 from promo_assets.orchestration.partitions import DAY, Partitions
+from promo_assets.orchestration.resources import WarehouseResource
 from promo_assets.orchestration.table_asset import auditor
+from promo_assets.people.consent import ConsentRule
 from promo_assets.report.data import Row, read_days
+from promo_assets.report.export import export_day
 from promo_assets.report.page import totals, write
-from promo_assets.settings import Settings
-from promo_assets.tables.strategy import export_day
-from promo_assets.warehouse.connection import Warehouse
 
 
-def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinition]:
-    """The report; it reads what is published and changes nothing."""
-    from promo_assets.orchestration.automation import following
-
+def assets(partitions: Partitions, home: Home, consent: ConsentRule) -> list[dg.AssetsDefinition]:
+    """The report and the export; they read what is published and change nothing."""
     read = (
         "features/user_daily",
         "propensity/scores",
@@ -50,21 +50,21 @@ def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefiniti
         **shared,
     )
     def daily_report(
-        context: dg.AssetExecutionContext, warehouse: Warehouse
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[None]:
         window = Window.of(date.fromisoformat(key) for key in context.partition_keys)
-        with warehouse.get_connection() as connection:
-            reports = list(read_days(connection, window))
+        with warehouse.warehouse.reading() as read:
+            reports = list(read_days(read, window))
         metadata = {}
         for report in reports:
-            path = write(report, settings.reports)
+            path = write(report, home.reports)
             metadata[str(report.day)] = {
                 "file": dg.MetadataValue.path(str(path)),
                 "preview": dg.MetadataValue.md(preview(report.rows("strategies"))),
                 **{name: round(value, 2) for name, value in totals(report).items()},
             }
         add_partition_metadata(context, metadata)
-        auditor(warehouse, settings).build_docs()
+        auditor(warehouse.warehouse, home.data_docs).build_docs()
         return dg.MaterializeResult()
 
     @dg.asset(
@@ -79,11 +79,11 @@ def assets(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefiniti
         **shared,
     )
     def export(
-        context: dg.AssetExecutionContext, warehouse: Warehouse
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[None]:
-        with warehouse.get_connection() as connection:
+        with warehouse.warehouse.reading() as read:
             files = {
-                key: export_day(connection, date.fromisoformat(key), settings)
+                key: export_day(read, date.fromisoformat(key), consent, home.exports)
                 for key in context.partition_keys
             }
         add_partition_metadata(

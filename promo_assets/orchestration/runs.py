@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from promo_assets.contract.days import Window, cut_off, week_of
+from promo_assets.contract.home import Home
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.orchestration.automation import reason
 from promo_assets.orchestration.killed_runs import end_killed_runs, running
 from promo_assets.orchestration.partitions import Partitions
-from promo_assets.settings import Settings
 
 if TYPE_CHECKING:
     from dagster._core.events.log import EventLogEntry
@@ -67,18 +67,17 @@ class PhaseResult:
     failures: tuple[tuple[str, str], ...]
 
 
-def plan(window: Window, settings: Settings) -> list[Phase]:
+def plan(window: Window, partitions: Partitions) -> list[Phase]:
     """The phases of a range of days, in order."""
-    partitions = Partitions.starting(settings.start, settings.last_day)
     last = partitions.days.get_last_partition_key()
     if last is None:
         raise RunError(
-            f"no day can be run: PROMO_START={settings.start} lies after the last day, which is "
+            f"no day can be run: PROMO_START={partitions.first} lies after the last day, which is "
             "PROMO_END or yesterday (UTC); set an earlier PROMO_START"
         )
-    if window.start < settings.start or window.days[-1].isoformat() > last:
+    if window.start < partitions.first or window.days[-1].isoformat() > last:
         raise RunError(
-            f"{window} is not within the partitions {settings.start}..{last}; the first day is "
+            f"{window} is not within the partitions {partitions.first}..{last}; the first day is "
             "PROMO_START, the last one PROMO_END or yesterday (UTC)"
         )
     first, final = window.start.isoformat(), window.days[-1].isoformat()
@@ -88,7 +87,7 @@ def plan(window: Window, settings: Settings) -> list[Phase]:
     weeks = [
         monday
         for monday in mondays
-        if monday >= settings.start and cut_off(monday) in (window.start, *window.days)
+        if monday >= partitions.first and cut_off(monday) in (window.start, *window.days)
     ]
     if weeks:
         phases.append(
@@ -107,10 +106,10 @@ def plan(window: Window, settings: Settings) -> list[Phase]:
     return phases
 
 
-def prepare_home(settings: Settings) -> None:
+def prepare_home(place: Home) -> None:
     """Create ``PROMO_HOME`` with Dagster's instance file where it is missing, and point Dagster
     at it. Nothing existing is touched."""
-    home = settings.dagster_home
+    home = place.dagster
     instance = home / "dagster.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -118,25 +117,25 @@ def prepare_home(settings: Settings) -> None:
             shutil.copyfile(Path(__file__).with_name("dagster.yaml"), instance)
     except OSError as error:
         raise RunError(
-            f"PROMO_HOME={settings.home}: can't be written ({error.strerror}: {error.filename}); "
+            f"PROMO_HOME={place.root}: can't be written ({error.strerror}: {error.filename}); "
             "set PROMO_HOME to a folder that can"
         ) from error
     os.environ["DAGSTER_HOME"] = str(home)
-    os.environ["PROMO_HOME"] = str(settings.home)
+    os.environ["PROMO_HOME"] = str(place.root)
     os.environ["PROMO_EVENT_LOG"] = str(home / "history" / "runs")
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
 
 
 @contextmanager
-def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+def open_instance(place: Home) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance in ``PROMO_HOME/dagster``."""
-    prepare_home(settings)
+    prepare_home(place)
     try:
         opened = dg.DagsterInstance.get()
     except (dg.DagsterError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise RunError(
-            f"{settings.dagster_home / 'dagster.yaml'}: Dagster can't open its instance ({reason})."
+            f"{place.dagster / 'dagster.yaml'}: Dagster can't open its instance ({reason})."
             " Correct the file, or remove it to get the default back"
         ) from error
     with opened as instance:
@@ -196,7 +195,7 @@ def run_phase(
 
 def run_days(
     window: Window,
-    settings: Settings,
+    partitions: Partitions,
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
     *,
@@ -206,7 +205,7 @@ def run_days(
     """Run every phase of a range. A failed phase ends it: what follows would only wait for it."""
     batch = uuid.uuid4().hex[:8]
     results: list[PhaseResult] = []
-    for phase in plan(window, settings):
+    for phase in plan(window, partitions):
         result = run_phase(
             phase,
             definitions,

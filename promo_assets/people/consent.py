@@ -8,15 +8,28 @@ Here: the SQL that decides it for each user and day. Not here: who belongs to wh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
-
-from promo_assets.settings import Settings
 
 CONSENT = "consent"
 MERGED = "merged"
 BARRED = (CONSENT, MERGED)
 """Why a user may get no offer at all: no consent to all that `PROMO_CONSENT_PURPOSES` names, or
 another account stands for the same person."""
+
+
+@dataclass(frozen=True)
+class ConsentRule:
+    """Which ``purposes`` an offer needs, and whether silence allows it."""
+
+    purposes: tuple[str, ...]
+    unknown_allowed: bool
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What `barred_sql` reads besides its bounds."""
+        return {"purposes": list(self.purposes), "unknown_allowed": self.unknown_allowed}
+
 
 ATTRIBUTIONS = """
 changes as (
@@ -107,13 +120,7 @@ def barred_sql(users: str) -> str:
     """A select of as_of_date, user_id and ``barred`` (one of `BARRED`, or null: may get offers).
 
     ``users`` is a select of as_of_date and user_id. Reads the parameters ``$start`` and ``$end``
-    and those of `consent_parameters`. A day's answer needs statements and attributions of that day
+    and those of `ConsentRule`. A day's answer needs statements and attributions of that day
     or before: it is the same whenever it is asked.
     """
     return BARRED_SQL.replace("{users}", users)
-
-
-def consent_parameters(settings: Settings) -> dict[str, Any]:
-    """Which purposes an offer needs, and what silence means."""
-    purposes = sorted({part.strip() for part in settings.consent_purposes.split(",")} - {""})
-    return {"purposes": purposes, "unknown_allowed": settings.consent_unknown == "allow"}

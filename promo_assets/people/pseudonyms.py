@@ -17,8 +17,6 @@ import secrets
 from collections.abc import Mapping
 from typing import Literal
 
-from promo_assets.settings import Settings, SettingsError
-
 Kind = Literal["account", "device"]
 
 PREFIX: Mapping[Kind, str] = {"account": "u", "device": "d"}
@@ -39,22 +37,27 @@ PUBLIC_SOURCES = ("complete_journey", "simulated")
 SHORTEST_KEY = 16
 
 
-def keys_of(settings: Settings) -> tuple[str, ...]:
+class PseudonymKeyError(ValueError):
+    """There is no usable key; the message says what to do."""
+
+
+def keys_of(told: str | None, source: str) -> tuple[str, ...]:
     """The current key, then retired ones (which only recognise people who were erased).
 
-    Raises `SettingsError` where ``PROMO_PSEUDONYM_KEY`` is missing for real data, or too short.
+    ``told`` is ``PROMO_PSEUDONYM_KEY``, ``source`` is ``PROMO_SOURCE``. Raises
+    `PseudonymKeyError` where the key is missing for real data, or too short.
     """
-    if settings.pseudonym_key is None:
-        if settings.source in PUBLIC_SOURCES:
+    if told is None:
+        if source in PUBLIC_SOURCES:
             return (SAMPLE_KEY,)
-        raise SettingsError(
+        raise PseudonymKeyError(
             "PROMO_PSEUDONYM_KEY is not set: user and device ids of your own events are never "
             "stored, only their keyed hashes. Put a key into .env and keep a copy of it where "
             f"secrets are kept, for example: PROMO_PSEUDONYM_KEY={secrets.token_hex(32)}"
         )
-    keys = tuple(key.strip() for key in settings.pseudonym_key.get_secret_value().split(","))
+    keys = tuple(key.strip() for key in told.split(","))
     if short := [place for place, key in enumerate(keys, 1) if len(key) < SHORTEST_KEY]:
-        raise SettingsError(
+        raise PseudonymKeyError(
             f"PROMO_PSEUDONYM_KEY: key {short[0]} of {len(keys)} is shorter than {SHORTEST_KEY} "
             "characters; expected one key, or the current key and retired ones with commas between"
         )

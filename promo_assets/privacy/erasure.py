@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,8 +19,9 @@ from pathlib import Path
 
 import duckdb
 
+from promo_assets.contract.home import Home
 from promo_assets.contract.tables import TableContract
-from promo_assets.people.pseudonyms import PSEUDONYM, fingerprint, keys_of, pseudonym
+from promo_assets.people.pseudonyms import PSEUDONYM, fingerprint, pseudonym
 from promo_assets.privacy.mentions import (
     KEY_COLUMNS,
     SHORTEST_ID,
@@ -30,7 +31,6 @@ from promo_assets.privacy.mentions import (
     overwrite,
 )
 from promo_assets.report.export import leave_out
-from promo_assets.settings import Settings
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import ALWAYS, prepare
 from promo_assets.warehouse.rewrite import Rewritten, announce, check_room, rewrite
@@ -63,6 +63,21 @@ delete from {table} where user_id is null and (event_date, event_key) in (
     select event_date, event_id from core.events where list_contains($names, user_id)
 )
 """
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a person is looked for: everything under ``home`` but what lies there of the source
+    (``delivered``), which is the source's business."""
+
+    home: Home
+    warehouse: Warehouse
+    delivered: Path | None = None
+
+    @property
+    def files(self) -> Iterator[Path]:
+        sources = {self.home.simulated, self.delivered or self.home.simulated}
+        return files(self.home.root, sources)
 
 
 class UnknownPersonError(ValueError):
@@ -132,39 +147,43 @@ class Erased:
         yield f"receipt {self.receipt}"
 
 
-def erase(user: str, settings: Settings, contracts: Mapping[str, TableContract]) -> Erased:
+def erase(
+    user: str,
+    place: Place,
+    keys: Sequence[str],
+    contracts: Mapping[str, TableContract],
+) -> Erased:
     """Erase the person with the account id ``user``, as delivered or as a pseudonym that an
-    export shows, and return what was done.
+    export shows, under any of the ``keys`` (the current one first), and return what was done.
 
     It can be repeated, and must be after a kill: files are cleaned first, then rows are deleted
     together with the tombstone in one transaction, then the warehouse is written anew. Raises
     `UnknownPersonError`, before anything was changed; `WarehouseError` and `BusyFileError` where
     something is in use.
     """
-    keys = keys_of(settings)
     own = frozenset(pseudonym(user, "account", key) for key in keys)
     if PSEUDONYM.fullmatch(user):
         own |= {user}
-    warehouse = Warehouse.of(settings)
+    warehouse = place.warehouse
     with warehouse.get_connection() as connection:  # Held to the end: no run comes in between.
         prepare(connection)
         person = person_of(own, connection)
         names = Names(person.pseudonyms, user, _row_keys(person, connection))
         models = _trained_on(person, connection)
-        if not _known(person, names, connection, settings):
+        if not _known(person, names, connection, place):
             raise UnknownPersonError(
-                f"user {user!r} has no rows in {settings.warehouse} and is in no file beside it; "
+                f"user {user!r} has no rows in {place.home.warehouse} and is in no file beside it; "
                 "check the id, it is the account id as the source delivers it"
             )
         check_room(warehouse)
-        empty_spill(settings)
-        cleaned = _clean_files(names, settings)
+        empty_spill(place.home)
+        cleaned = _clean_files(names, place)
         announce(warehouse)
         tables = delete_rows(person, names, connection, contracts)
     rewritten = rewrite(warehouse)
-    left, searched_files, searched_bytes = search(names, settings)
+    left, searched_files, searched_bytes = search(names, place)
     done = Erased(tables, cleaned, rewritten, left, searched_files, searched_bytes, models)
-    return _with_receipt(done, keys, settings)
+    return _with_receipt(done, keys, place.home)
 
 
 def person_of(own: Collection[str], connection: duckdb.DuckDBPyConnection) -> Person:
@@ -284,7 +303,7 @@ def _redact_audit(
 
 
 def _known(
-    person: Person, names: Names, connection: duckdb.DuckDBPyConnection, settings: Settings
+    person: Person, names: Names, connection: duckdb.DuckDBPyConnection, place: Place
 ) -> bool:
     """Whether a tombstone, a row or a file names the person; the likeliest is asked first."""
     told = {"names": sorted(person.pseudonyms)}
@@ -298,7 +317,7 @@ def _known(
     for table, where in [("audit.erased", tombstone), *conditions]:
         if connection.execute(f"select 1 from {table} where {where} limit 1", told).fetchall():
             return True
-    return any(mentions(path, names) for path in _searched(settings) if path != settings.warehouse)
+    return any(mentions(path, names) for path in place.files if path != place.home.warehouse)
 
 
 def _row_keys(person: Person, connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
@@ -335,45 +354,45 @@ def _trained_on(person: Person, connection: duckdb.DuckDBPyConnection) -> tuple[
     return tuple(found for (found,) in rows)
 
 
-def empty_spill(settings: Settings) -> None:
+def empty_spill(home: Home) -> None:
     """Remove what killed processes left in DuckDB's folder for what exceeds its memory.
 
     Only for who holds the warehouse: nobody else's queries can be using it then.
     """
-    for left in (settings.home / "spill").glob("duckdb_temp*"):
+    for left in home.spill.glob("duckdb_temp*"):
         left.unlink(missing_ok=True)
 
 
-def _clean_files(names: Names, settings: Settings) -> dict[str, int]:
+def _clean_files(names: Names, place: Place) -> dict[str, int]:
     """Take the person out of everything beside the warehouse; rows or names by file."""
     cleaned = {
-        _told(path, names, settings): rows
-        for path, rows in leave_out(names.pseudonyms, settings.exports).items()
+        _told(path, names, place.home): rows
+        for path, rows in leave_out(names.pseudonyms, place.home.exports).items()
     }
-    for path in _searched(settings):
-        if path != settings.warehouse and (found := overwrite(path, names)):
-            cleaned[_told(path, names, settings)] = found
+    for path in place.files:
+        if path != place.home.warehouse and (found := overwrite(path, names)):
+            cleaned[_told(path, names, place.home)] = found
     return cleaned
 
 
-def search(names: Names, settings: Settings) -> tuple[dict[str, int], int, int]:
+def search(names: Names, place: Place) -> tuple[dict[str, int], int, int]:
     """Where the person is still named, by file or table column, and how many files and bytes
     were searched."""
     left: dict[str, int] = {}
     looked_at, size = 0, 0
-    for path in _searched(settings):
+    for path in place.files:
         looked_at, size = looked_at + 1, size + path.stat().st_size
-        in_its_name = len(names.spans(str(path.relative_to(settings.home)).encode()))
+        in_its_name = len(names.spans(str(path.relative_to(place.home.root)).encode()))
         if found := mentions(path, names) + in_its_name:
-            left[_told(path, names, settings)] = found
-    return left | _in_tables(names, settings), looked_at, size
+            left[_told(path, names, place.home)] = found
+    return left | _in_tables(names, place.warehouse), looked_at, size
 
 
-def _in_tables(names: Names, settings: Settings) -> dict[str, int]:
+def _in_tables(names: Names, warehouse: Warehouse) -> dict[str, int]:
     """Rows by text column of the warehouse that name the person: DuckDB compresses texts, so
     their bytes alone tell too little."""
     found: dict[str, int] = {}
-    with Warehouse.of(settings).get_connection() as connection:
+    with warehouse.get_connection() as connection:
         for table, types in _columns(connection).items():
             texts = [name for name, type_ in types.items() if type_ == "VARCHAR"]
             if not texts:
@@ -388,15 +407,9 @@ def _in_tables(names: Names, settings: Settings) -> dict[str, int]:
     return found
 
 
-def _searched(settings: Settings) -> Iterator[Path]:
-    """Every file under home; what lies there of the source is the source's business."""
-    sources = {settings.home / "simulated", settings.source_folder or settings.home / "simulated"}
-    yield from files(settings.home, sources)
-
-
-def _told(path: Path, names: Names, settings: Settings) -> str:
+def _told(path: Path, names: Names, home: Home) -> str:
     """A path as it may be told and kept: relative to home, without the person's names."""
-    return names.overwritten(str(path.relative_to(settings.home)).encode()).decode()
+    return names.overwritten(str(path.relative_to(home.root)).encode()).decode()
 
 
 def _columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
@@ -411,7 +424,7 @@ def _quoted(name: str) -> str:
     return ".".join(f'"{part}"' for part in name.split("."))
 
 
-def _with_receipt(done: Erased, keys: Collection[str], settings: Settings) -> Erased:
+def _with_receipt(done: Erased, keys: Collection[str], home: Home) -> Erased:
     """Write the receipt, which holds nothing that is personal or made of it."""
     name = secrets.token_hex(8)
     told = {
@@ -433,7 +446,7 @@ def _with_receipt(done: Erased, keys: Collection[str], settings: Settings) -> Er
             "still_named_in": dict(done.left),
         },
     }
-    receipt = settings.home / "receipts" / f"{name}.json"
+    receipt = home.receipts / f"{name}.json"
     receipt.parent.mkdir(parents=True, exist_ok=True)
     unfinished = receipt.with_name(f".{receipt.name}.partial")
     unfinished.write_text(json.dumps(told, indent=1) + "\n")

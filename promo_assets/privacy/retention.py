@@ -12,23 +12,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import duckdb
 
 from promo_assets.contract.days import week_of
+from promo_assets.contract.home import Home
 from promo_assets.contract.tables import TableContract
-from promo_assets.people.pseudonyms import PUBLIC_SOURCES
 from promo_assets.privacy.erasure import empty_spill
-from promo_assets.privacy.mentions import sqlite, vacuum
-from promo_assets.settings import Settings
+from promo_assets.privacy.mentions import vacuum
 from promo_assets.sources.deliveries import RAW
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import prepare
 from promo_assets.warehouse.rewrite import announce, check_room, is_due, rewrite
-
-if TYPE_CHECKING:
-    import dagster as dg
 
 STAGED_DAYS = 30
 DATA_DOCS_DAYS = 90
@@ -74,11 +70,21 @@ class Removal:
         return f"{self.place:<44} before {self.before} {self.count:>11,} {kind}"
 
 
-def today(settings: Settings, connection: duckdb.DuckDBPyConnection) -> date:
-    """The day that ages are counted from. Where nobody real is in the data, time ends with it:
-    a sample of 2017 is not old."""
+class RunHistory(Protocol):
+    """What remembers the runs that wrote the tables."""
+
+    def ended_before(self, day: date) -> Sequence[str]:
+        """The ids of runs that ended before ``day`` (UTC)."""
+
+    def forget(self, runs: Sequence[str]) -> None:
+        """Remove them, and that they materialised anything."""
+
+
+def today(connection: duckdb.DuckDBPyConnection, *, public: bool) -> date:
+    """The day that ages are counted from. Where nobody real is in the data (``public``), time ends
+    with it: a sample of 2017 is not old."""
     now = datetime.now(UTC).date()
-    if settings.source not in PUBLIC_SOURCES:
+    if not public:
         return now
     newest = connection.execute(
         "select max(day) from audit.publications where table_name = 'raw.events'"
@@ -98,14 +104,14 @@ def first_kept(contract: TableContract, as_of: date) -> date | None:
 def plan(
     connection: duckdb.DuckDBPyConnection,
     contracts: Mapping[str, TableContract],
-    settings: Settings,
+    home: Home,
     as_of: date,
 ) -> list[Removal]:
     """What is older than it may be on ``as_of``: rows, staged slices, files."""
     return [
         *_old_rows(connection, contracts, as_of),
         *_old_slices(connection, contracts, as_of),
-        *_old_files(settings, as_of),
+        *_old_files(home, as_of),
     ]
 
 
@@ -137,33 +143,36 @@ def enforce(
 
 
 def retain(
-    settings: Settings,
+    home: Home,
+    warehouse: Warehouse,
     contracts: Mapping[str, TableContract],
-    instance: dg.DagsterInstance,
+    history: RunHistory,
     as_of: date | None = None,
     *,
+    public: bool = False,
     dry_run: bool = False,
 ) -> Iterator[str]:
     """Remove what is too old on ``as_of`` (by default `today`) and tell of each; ``dry_run``
     removes nothing. Raises `WarehouseError` and `BusyFileError` where something is in use."""
-    warehouse = Warehouse.of(settings)
     with warehouse.get_connection() as connection:
         prepare(connection)
-        day = as_of or today(settings, connection)
-        removals = plan(connection, contracts, settings, day)
+        day = as_of or today(connection, public=public)
+        removals = plan(connection, contracts, home, day)
         yield f"{'dry run, ' if dry_run else ''}as of {day}"
         yield from map(str, removals)
         champions = _champions(connection)
         if not dry_run:
             check_room(warehouse)
-            empty_spill(settings)
+            empty_spill(home)
             enforce(removals, connection, contracts, warehouse)
     before = day - timedelta(days=MODEL_DAYS)
-    models = old_models(settings, before, champions, remove=not dry_run)
+    models = old_models(home, before, champions, remove=not dry_run)
     yield f"{'MLflow, never champion':<44} before {before} {models:>11,} runs"
     before = day - timedelta(days=RUN_DAYS)
-    runs = forget_runs(instance, before, remove=not dry_run)
-    yield f"{'Dagster':<44} before {before} {runs:>11,} runs"
+    runs = history.ended_before(before)
+    yield f"{'Dagster':<44} before {before} {len(runs):>11,} runs"
+    if not dry_run:
+        history.forget(runs)
     if not dry_run and is_due(warehouse):
         done = rewrite(warehouse)
         yield (
@@ -172,52 +181,19 @@ def retain(
         )
 
 
-def old_models(
-    settings: Settings, before: date, champions: Collection[int], *, remove: bool
-) -> int:
+def old_models(home: Home, before: date, champions: Collection[int], *, remove: bool) -> int:
     """How many trainings from before a day have a model that was never in force; with ``remove``
     they are gone from MLflow, run, version and files."""
-    if not (settings.home / "mlflow.db").exists():
+    if not home.tracking.exists():
         return 0
     from promo_assets.learning.tracking import Tracking
 
-    tracking = Tracking(settings.tracking_uri, settings.model_store)
+    tracking = Tracking(home.tracking_uri, home.model_store)
     runs = tracking.runs_before(datetime.combine(before, time(), UTC), champions)
     if runs and remove:
         tracking.remove_runs(runs)
-        vacuum(settings.home / "mlflow.db")
+        vacuum(home.tracking)
     return len(runs)
-
-
-def forget_runs(instance: dg.DagsterInstance, before: date, *, remove: bool) -> int:
-    """How many of Dagster's runs ended before a day; with ``remove`` they are gone, and so is
-    that they materialised anything."""
-    from dagster import DagsterRunStatus, RunsFilter
-
-    ended = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
-    old = RunsFilter(statuses=ended, created_before=datetime.combine(before, time(), UTC))
-    runs = [run.run_id for run in instance.get_runs(filters=old)]
-    if runs and remove:
-        for run_id in runs:
-            instance.delete_run(run_id)
-        _forget_in_sqlite(Path(instance.root_directory) / "history", runs)
-    return len(runs)
-
-
-def _forget_in_sqlite(history: Path, runs: Sequence[str]) -> None:
-    """What Dagster leaves of deleted runs in its files: results of checks, with their examples,
-    empty logs, and freed pages."""
-    index = history / "runs" / "index.db"
-    if index.exists():
-        with sqlite(index, "rw") as opened:
-            opened.executemany(
-                "delete from asset_check_executions where run_id = ?", [[run] for run in runs]
-            )
-        vacuum(index)
-    if (history / "runs.db").exists():
-        vacuum(history / "runs.db")
-    for run_id in runs:
-        (history / "runs" / f"{run_id}.db").unlink(missing_ok=True)
 
 
 def table(contracts: Mapping[str, TableContract]) -> str:
@@ -324,19 +300,19 @@ def _old_slices(
             yield Removal(f'staging."{name}"', before, count)
 
 
-def _old_files(settings: Settings, as_of: date) -> Iterator[Removal]:
+def _old_files(home: Home, as_of: date) -> Iterator[Removal]:
     """Files that were last written too long ago; exports and reports go by the day they are of."""
-    history = settings.dagster_home / "history" / "runs"
+    history = home.dagster / "history" / "runs"
     logs = [path for path in history.glob("*.db*") if not path.name.startswith("index.")]
-    stored = (settings.dagster_home / "storage").rglob("*")
+    stored = (home.dagster / "storage").rglob("*")
     kinds = (
-        ("exports", EXPORT_DAYS, settings.exports.glob("????-??-??/*")),
-        ("reports", REPORT_DAYS, settings.reports.glob("*.html")),
-        ("gx/validations", DATA_DOCS_DAYS, settings.data_docs.glob("validations/**/*.html")),
-        ("gx/results", DATA_DOCS_DAYS, settings.data_docs.glob("results/**/*.json")),
+        ("exports", EXPORT_DAYS, home.exports.glob("????-??-??/*")),
+        ("reports", REPORT_DAYS, home.reports.glob("*.html")),
+        ("gx/validations", DATA_DOCS_DAYS, home.data_docs.glob("validations/**/*.html")),
+        ("gx/results", DATA_DOCS_DAYS, home.data_docs.glob("results/**/*.json")),
         ("dagster/history/runs", RUN_LOG_DAYS, logs),
         ("dagster/storage", RUN_LOG_DAYS, stored),
-        ("receipts", RECEIPT_DAYS, (settings.home / "receipts").glob("*.json")),
+        ("receipts", RECEIPT_DAYS, home.receipts.glob("*.json")),
     )
     for place, days, paths in kinds:
         before = as_of - timedelta(days=days)

@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 
 from promo_assets.contract.days import Window
+from promo_assets.warehouse.connection import Read
 
 TREND_DAYS = 90
 
@@ -95,14 +96,14 @@ class DayReport:
         return next((row for row in self.rows("trainings") if row["model_version"] in scored), None)
 
 
-def read_days(connection: duckdb.DuckDBPyConnection, window: Window) -> Iterator[DayReport]:
+def read_days(read: Read, window: Window) -> Iterator[DayReport]:
     """The reports' data, one for each day of the window, in order."""
     bounds = {
         "start": window.start,
         "end": window.end,
         "trend": window.start - timedelta(days=TREND_DAYS - 1),
     }
-    fetched = {topic: _fetch(connection, sql, bounds) for topic, sql in QUERIES.items()}
+    fetched = {topic: _fetch(read, sql, bounds) for topic, sql in QUERIES.items()}
     by_day: dict[str, dict[date, list[Row]]] = {}
     for topic, rows in fetched.items():
         if topic not in ("volumes", "checked", "trainings"):
@@ -118,13 +119,9 @@ def read_days(connection: duckdb.DuckDBPyConnection, window: Window) -> Iterator
         yield DayReport(day, topics)
 
 
-def _fetch(
-    connection: duckdb.DuckDBPyConnection, sql: str, bounds: Mapping[str, date]
-) -> list[Row]:
+def _fetch(read: Read, sql: str, bounds: Mapping[str, date]) -> list[Row]:
     used = {name: value for name, value in bounds.items() if f"${name}" in sql}
     try:
-        cursor = connection.execute(sql, used)
+        return list(read(sql, used).iter_rows(named=True))
     except duckdb.CatalogException:
         return []  # A table that was never published: its part of the page says so.
-    names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -4,14 +4,48 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
+from promo_assets.people.consent import ConsentRule, barred_sql
+from promo_assets.warehouse.connection import Read
+
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 """A spreadsheet may run a cell that starts so (OWASP, CSV injection; full-width forms too)."""
+
+
+ALLOWED = """
+select assigned.* from strategy.assignments as assigned
+inner join ({barred}) as barred on barred.user_id = assigned.user_id
+where assigned.as_of_date = $day and (assigned.arm = 'none' or barred.barred is null)
+order by all
+"""
+PUBLISHED = """
+select day from audit.publications
+where table_name = 'strategy.assignments' and day = $day and row_count > 0
+"""
+STRATEGY = "select * from strategy.segment_strategy where as_of_date = $day order by all"
+ASSIGNED = """
+select cast($start as date) as as_of_date, user_id from strategy.assignments
+where as_of_date = $day
+"""
+
+
+def export_day(read: Read, day: date, consent: ConsentRule, folder: Path) -> list[Path]:
+    """Write a day's assignments and strategies under ``folder/<day>``; none if there are none.
+
+    What people allow is asked again, as of now: who withdrew since the decision, or turned out to
+    be somebody else's second account, is left out of offer and holdout alike.
+    """
+    if not read(PUBLISHED, {"day": day}).height:
+        return []
+    now = max(day, datetime.now(UTC).date())
+    bounds = {"day": day, "start": now, "end": now + timedelta(days=1)}
+    assigned = read(ALLOWED.format(barred=barred_sql(ASSIGNED)), bounds | consent.parameters)
+    return list(write_export(assigned, read(STRATEGY, {"day": day}), folder, day))
 
 
 def write_export(

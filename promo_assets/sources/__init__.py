@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Protocol
 
 import duckdb
+from pydantic import SecretStr
 
 from promo_assets.contract.days import Window
-from promo_assets.settings import Settings
 from promo_assets.warehouse.publish import Query
 
 
@@ -96,37 +98,55 @@ def nothing(columns: Mapping[str, str]) -> Query:
     return Query(f"select {told} where false", {})
 
 
-def open_source(settings: Settings) -> Source:
+@dataclass(frozen=True)
+class Delivery:
+    """What a source is opened with.
+
+    ``source`` is ``PROMO_SOURCE`` without a password; ``folder`` is where its files lie, if they
+    are files; ``first`` is the first partition; ``zone`` is that of naive times; ``mapping`` is the
+    mapping.yaml of a database; ``inventory`` is the file that remembers what a folder held.
+    """
+
+    source: str
+    folder: Path | None
+    first: date
+    zone: str
+    inventory: Path
+    mapping: Path | None = None
+    password: SecretStr | None = None
+
+
+def open_source(delivery: Delivery) -> Source:
     """The source that ``PROMO_SOURCE`` names.
 
     Raises `SourceError` when there is no such source, or when its data is not there.
     """
-    kind, _, place = settings.source.partition(":")
+    kind, _, place = delivery.source.partition(":")
     if kind == "complete_journey" and not place:
         from promo_assets.sources.complete_journey import CompleteJourney
 
-        return CompleteJourney.installed(settings.start)
+        return CompleteJourney.installed(delivery.first)
     if kind == "files" and place:
         from promo_assets.sources.files import Files
 
-        return Files.at(place, settings)
+        return Files.at(place, delivery)
     if kind in DATABASES and place.startswith("//"):
         from promo_assets.sources.database import Database
 
-        return Database.at(settings)
+        return Database.at(delivery)
     if kind == "simulated" and not place:
         from promo_assets.sources.files import Files
 
-        folder = settings.source_folder
+        folder = delivery.folder
         if folder is None or not (folder / "simulation.json").is_file():
             raise SourceError(f"{folder}: there is no simulated shop; run `promo simulate` first")
-        return Files.at(folder, settings, name="simulated")
+        return Files.at(folder, delivery, name="simulated")
     known = ["complete_journey", "simulated", "files:DIR"]
     known += [f"{scheme}://…" for scheme in DATABASES]
     near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     # What has an @ may be a URL written wrong, with its password still in it.
-    told = f"{kind}:…" if "@" in place else settings.source
+    told = f"{kind}:…" if "@" in place else delivery.source
     raise SourceError(
         f"PROMO_SOURCE={told!r} is not a source: expected complete_journey, simulated, files:DIR, "
         f"or a database's URL (mysql://…, postgresql://…).{hint}"

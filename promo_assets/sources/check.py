@@ -17,15 +17,13 @@ import duckdb
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
-from promo_assets.contract.segments import SEGMENTS
-from promo_assets.settings import PROJECT, Settings
+from promo_assets.contract.project import MODELS
 from promo_assets.sources import SourceError
 from promo_assets.sources.files import Files
 from promo_assets.sources.inventory import DeliveredFile, Inventory
-from promo_assets.strategy.offers.catalogue import CatalogueError, load_catalogue
 from promo_assets.warehouse.publish import Query
 
-REJECTED = PROJECT / "dbt_like_sql" / "core" / "rejected_events.sql"
+REJECTED = MODELS / "core" / "rejected_events.sql"
 AT_ONCE = 1_000_000
 """Rows in memory at a time, or those of one day where it has more."""
 
@@ -81,24 +79,25 @@ class Facts:
         return bool(self.rows) and not (self.broken or self.blocked or self.wrong)
 
 
-def look(source: Files, settings: Settings) -> Facts:
-    """Read all of ``source`` and say what it holds.
+def look(source: Files, *, threads: int, first: date | None) -> Facts:
+    """Read all of ``source`` and say what it holds, from the day ``first`` on; None: from the
+    first plausible day.
 
     Raises `SourceError` where a day is too large for memory.
     """
-    with duckdb.connect(config={"threads": settings.threads}) as connection:
+    with duckdb.connect(config={"threads": threads}) as connection:
         # Without a folder to spill to, nothing is ever written.
         connection.execute("set TimeZone = 'UTC'; set temp_directory = ''")
         with replace(source, store=None).inventory(connection) as inventory:
-            facts = _facts(inventory, settings)
+            facts = _facts(inventory, first)
             _judge(facts, source, inventory, connection)
-        _look_beside(facts, source, settings, connection)
+        _look_beside(facts, source, connection)
     return facts
 
 
-def _facts(inventory: Inventory, settings: Settings) -> Facts:
-    if "start" not in settings.model_fields_set:
-        inventory.first = inventory.first_day(PLAUSIBLE) or settings.start
+def _facts(inventory: Inventory, first: date | None) -> Facts:
+    if first is None:
+        inventory.first = inventory.first_day(PLAUSIBLE) or inventory.first
     files, days = inventory.files(), inventory.days()
     columns = Counter(name for file in files if file.layout for name, _ in file.layout.columns)
     today = datetime.now(UTC).date()
@@ -196,10 +195,8 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
             kept.append(row)
 
 
-def _look_beside(
-    facts: Facts, source: Files, settings: Settings, connection: duckdb.DuckDBPyConnection
-) -> None:
-    """The tables beside the events and the offers, each of which may be missing or wrong."""
+def _look_beside(facts: Facts, source: Files, connection: duckdb.DuckDBPyConnection) -> None:
+    """The tables beside the events, each of which may be missing or wrong."""
     beside = source.dimensions(connection)
 
     def count(query: Query) -> int:
@@ -226,9 +223,3 @@ def _look_beside(
         except SourceError as error:
             if str(error) not in facts.wrong:
                 facts.wrong.append(str(error))
-    offers = settings.offers or source.folder / "offers.yaml"
-    if offers.exists():
-        try:
-            facts.tables["offers"] = len(load_catalogue(offers, SEGMENTS).offers)
-        except CatalogueError as error:
-            facts.wrong.append(str(error))

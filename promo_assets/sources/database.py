@@ -18,8 +18,7 @@ from pathlib import Path
 import duckdb
 
 from promo_assets.contract.days import Window
-from promo_assets.settings import Settings
-from promo_assets.sources import SourceError
+from promo_assets.sources import Delivery, SourceError
 from promo_assets.sources.addresses import Address
 from promo_assets.sources.dialects import ISO_TIME, QUARTER, Column
 from promo_assets.sources.dimensions import Dimensions
@@ -132,13 +131,13 @@ class Database:
     version: str = "1"
 
     @classmethod
-    def at(cls, settings: Settings) -> Database:
-        """The database that the settings name. Nothing is connected yet.
+    def at(cls, delivery: Delivery) -> Database:
+        """The database that the delivery names. Nothing is connected yet.
 
         Raises `SourceError` where the URL or the mapping is wrong.
         """
-        address = Address.of(settings.source, settings.source_password)
-        return cls(address, settings.start, settings.timezone, _mapping(settings.mapping))
+        address = Address.of(delivery.source, delivery.password)
+        return cls(address, delivery.first, delivery.zone, _mapping(delivery.mapping))
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """What was delivered for each day when it was taken in, and what is delivered now.
 
 A source gives a fingerprint of each day (`Source.fingerprints`); a run that takes the day in notes
-it. Here: the notes and the comparison. Not here: the rebuild (``late.py``).
+it. Here: the notes and the comparison. Not here: the rebuild (``orchestration/late.py``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from datetime import date, timedelta
 import duckdb
 
 from promo_assets.contract.days import Window
-from promo_assets.settings import Settings
-from promo_assets.sources import Source, open_source
+from promo_assets.sources import Delivery, Source, open_source
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import prepare
 
@@ -72,11 +71,11 @@ def record(
 
 
 def late_days(
-    connection: duckdb.DuckDBPyConnection, source: Source, settings: Settings
+    connection: duckdb.DuckDBPyConnection, source: Source, watched_days: int | None
 ) -> Late | None:
     """The published days that are delivered differently now than when they were taken in.
 
-    Looks at the ``late_days`` days before the newest published one, or at all. A day that a gate
+    Looks at the ``watched_days`` days before the newest published one, or at all. A day that a gate
     held back is not asked for again until its delivery changes.
     """
     prepare(connection)
@@ -84,8 +83,8 @@ def late_days(
     if bounds is None or bounds[0] is None:
         return None
     first, last = bounds
-    if settings.late_days is not None:
-        first = max(first, last - timedelta(days=settings.late_days))
+    if watched_days is not None:
+        first = max(first, last - timedelta(days=watched_days))
     window = Window(first, last + timedelta(days=1))
     taken = dict(
         connection.execute(
@@ -97,7 +96,7 @@ def late_days(
     return Late(days, Window(days[0], window.end)) if days else None
 
 
-def look(settings: Settings) -> Late | None:
-    """`late_days` of the installation."""
-    with Warehouse.of(settings).get_connection() as connection:
-        return late_days(connection, open_source(settings), settings)
+def look(warehouse: Warehouse, delivery: Delivery, watched_days: int | None) -> Late | None:
+    """`late_days` of a warehouse and what is delivered to it."""
+    with warehouse.get_connection() as connection:
+        return late_days(connection, open_source(delivery), watched_days)

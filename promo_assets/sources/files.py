@@ -19,8 +19,7 @@ from typing import Any
 import duckdb
 
 from promo_assets.contract.days import Window
-from promo_assets.settings import Settings
-from promo_assets.sources import SourceError, nothing
+from promo_assets.sources import Delivery, SourceError, nothing
 from promo_assets.sources.dimensions import Dimensions, TableFile
 from promo_assets.sources.formats import FILE, ROW, Layout
 from promo_assets.sources.inventory import DeliveredFile, Inventory
@@ -58,7 +57,7 @@ class Files:
     version: str = "1"
 
     @classmethod
-    def at(cls, place: str | Path, settings: Settings, name: str = "files") -> Files:
+    def at(cls, place: str | Path, delivery: Delivery, name: str = "files") -> Files:
         """The source in ``place``; raises `SourceError` where nothing is delivered there."""
         folder = Path(place).expanduser().resolve()
         mapping = load_mapping(folder / "mapping.yaml")
@@ -68,8 +67,7 @@ class Files:
                 f"{expected} is not a folder; expected event files in "
                 "events/**/*.{parquet,csv,jsonl}, or where mapping.yaml says under events:"
             )
-        store = settings.home / "inventory.sqlite"
-        return cls(folder, settings.start, settings.timezone, mapping, store, name)
+        return cls(folder, delivery.first, delivery.zone, mapping, delivery.inventory, name)
 
     @contextmanager
     def inventory(self, connection: duckdb.DuckDBPyConnection) -> Iterator[Inventory]:

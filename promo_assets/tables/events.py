@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
 
 import polars as pl
+from pydantic import SecretStr
 
 from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
-from promo_assets.orchestration.table_asset import Produce, Production, ProductionError, Table
 from promo_assets.people import identity
-from promo_assets.people.pseudonyms import Kind, key_parameters, keys_of, pseudonym_sql
-from promo_assets.settings import Settings, SettingsError
-from promo_assets.sources import SourceError, UnreachableError, open_source
+from promo_assets.people.pseudonyms import (
+    Kind,
+    PseudonymKeyError,
+    key_parameters,
+    keys_of,
+    pseudonym_sql,
+)
+from promo_assets.sources import Delivery, SourceError, UnreachableError, open_source
 from promo_assets.sources.deliveries import record
 from promo_assets.strategy.offers.catalogue import CatalogueError, load_catalogue
+from promo_assets.tables.table import Produce, Production, ProductionError, Table
 from promo_assets.warehouse.publish import Query
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What the group depends on: the delivery, the key of pseudonyms (None for public data), the
+    rules of identity, and the offer catalogue's file."""
+
+    delivery: Delivery
+    pseudonym_key: SecretStr | None
+    identity_rules: identity.Rules
+    catalogue: Path
+
 
 CALENDAR = (date(2000, 1, 1), date(2050, 1, 1))
 
@@ -68,78 +89,65 @@ NOT_ERASED_BEFORE = """
 """Leaves out those who were erased under a retired key, by the ids that were delivered."""
 
 
-def raw_events(production: Production) -> Query:
+def raw_events(production: Production, intake: Intake) -> Query:
     """The delivered rows of the window under pseudonyms, without those of erased people."""
-    assert production.window is not None
     with _explained():
-        source = open_source(production.settings)
-        query = source.events(production.window, production.connection)
-        fingerprints = source.fingerprints(production.window, production.connection)
-    record(production.connection, production.window, fingerprints, production.run_id)
+        source = open_source(intake.delivery)
+        query = source.events(production.days, production.connection)
+        fingerprints = source.fingerprints(production.days, production.connection)
+    record(production.connection, production.days, fingerprints, production.run_id)
     production.note({"source": f"{source.name} {source.version}"})
     kinds: dict[str, Kind] = {"user_id": "account", "device_id": "device"}
-    before, retired = _erased_before(production, kinds)
+    keys = _keys(intake)
+    before, retired = _erased_before(production, keys, kinds)
     kept = _whose({name: NOT_ERASED.format(column=name) for name in kinds})
     return Query(
         f"select * from ({ENTRY.format(select=query.sql, kept=before)}) where {kept}",
-        {**query.parameters, **_key(production), **retired},
+        {**query.parameters, **key_parameters(keys[0]), **retired},
     )
 
 
-def items(production: Production) -> Query:
+def items(production: Production, intake: Intake) -> Query:
     """The source's item table."""
     with _explained():
-        return open_source(production.settings).items(production.connection)
+        return open_source(intake.delivery).items(production.connection)
 
 
-def users(production: Production) -> Query:
+def users(production: Production, intake: Intake) -> Query:
     """The source's user table, under pseudonyms."""
     with _explained():
-        query = open_source(production.settings).users(production.connection)
-    return _pseudonymous(production, query)
+        query = open_source(intake.delivery).users(production.connection)
+    return _pseudonymous(production, intake, query)
 
 
-def device_links(production: Production) -> Query:
+def device_links(production: Production, intake: Intake) -> Query:
     """The links of devices to accounts that the source states, under pseudonyms."""
     with _explained():
-        query = open_source(production.settings).device_links(production.connection)
-    return _pseudonymous(production, query, "device_id")
+        query = open_source(intake.delivery).device_links(production.connection)
+    return _pseudonymous(production, intake, query, "device_id")
 
 
-def consents(production: Production) -> Query:
+def consents(production: Production, intake: Intake) -> Query:
     """What people allowed and refused, under pseudonyms: one row a statement."""
     with _explained():
-        query = open_source(production.settings).consents(production.connection)
-    query = _pseudonymous(production, query, "device_id")
+        query = open_source(intake.delivery).consents(production.connection)
+    query = _pseudonymous(production, intake, query, "device_id")
     return Query(CONSENTS.format(select=query.sql), query.parameters)
 
 
-def identities(production: Production) -> pl.DataFrame:
+def identities(production: Production, intake: Intake) -> pl.DataFrame:
     """Whose attribution changes on the days of the window."""
-    assert production.window is not None
-    rules, window = identity_rules(production.settings), production.window
-    logins = production.connection.execute(
+    rules, window = intake.identity_rules, production.days
+    logins = production.read(
         "select event_date, device_id, user_id from core.logins"
         " where event_date >= $start and event_date < $end",
         {
             "start": window.start - timedelta(days=rules.link_days),
             "end": window.end + timedelta(days=rules.hindsight_days),
         },
-    ).pl()
-    statements = production.connection.execute(
-        "select device_id, user_id, linked_at from core.device_links"
-    ).pl()
-    return identity.changes(logins, statements, window.days, rules, first=production.settings.start)
-
-
-def identity_rules(settings: Settings) -> identity.Rules:
-    """The settings of `promo_assets.people.identity`."""
-    return identity.Rules(
-        link_days=settings.identity_link_days,
-        people_per_device=settings.identity_people_per_device,
-        identifiers=settings.identity_max_identifiers,
-        hindsight_days=settings.identity_hindsight_days,
     )
+    statements = production.read("select device_id, user_id, linked_at from core.device_links")
+    return identity.changes(logins, statements, window.days, rules, first=intake.delivery.first)
 
 
 @contextmanager
@@ -153,24 +161,21 @@ def _explained() -> Iterator[None]:
         raise ProductionError(str(error)) from error
 
 
-def _key(production: Production) -> dict[str, bytes]:
-    return key_parameters(_keys(production)[0])
-
-
-def _keys(production: Production) -> tuple[str, ...]:
+def _keys(intake: Intake) -> tuple[str, ...]:
+    told = intake.pseudonym_key
     try:
-        return keys_of(production.settings)
-    except SettingsError as error:
+        return keys_of(told.get_secret_value() if told else None, intake.delivery.source)
+    except PseudonymKeyError as error:
         raise ProductionError(str(error)) from error
 
 
 def _erased_before(
-    production: Production, kinds: Mapping[str, Kind]
+    production: Production, keys: Sequence[str], kinds: Mapping[str, Kind]
 ) -> tuple[str, dict[str, bytes]]:
     """The condition on ``delivered`` that holds for people who were not erased under a retired
     key, with its parameters; "true" where there is no such key, or nobody was erased."""
-    retired = dict(enumerate(_keys(production)[1:], 1))
-    if not retired or not production.connection.execute("from audit.erased limit 1").fetchall():
+    retired = dict(enumerate(keys[1:], 1))
+    if not retired or production.row("from audit.erased limit 1") is None:
         return "true", {}
     conditions = {
         name: " and ".join(
@@ -194,22 +199,23 @@ def _whose(conditions: Mapping[str, str]) -> str:
     return f"({conditions['user_id']}) and {of_device}"
 
 
-def _pseudonymous(production: Production, query: Query, *device: str) -> Query:
+def _pseudonymous(production: Production, intake: Intake, query: Query, *device: str) -> Query:
     kinds: dict[str, Kind] = {"user_id": "account", **dict.fromkeys(device, "device")}
     entered = ", ".join(f"{pseudonym_sql(name, kind)} as {name}" for name, kind in kinds.items())
     kept = _whose({name: NOT_ERASED.format(column=name) for name in kinds})
-    before, retired = _erased_before(production, kinds)
+    keys = _keys(intake)
+    before, retired = _erased_before(production, keys, kinds)
     return Query(
         f"with delivered as materialized ({query.sql}) select * from "
         f"(select * replace ({entered}) from delivered where {before}) where {kept}",
-        {**query.parameters, **_key(production), **retired},
+        {**query.parameters, **key_parameters(keys[0]), **retired},
     )
 
 
-def offers(production: Production) -> pl.DataFrame:
+def offers(production: Production, intake: Intake) -> pl.DataFrame:
     """The offer catalogue as a table."""
     try:
-        return load_catalogue(production.settings.catalogue).frame()
+        return load_catalogue(intake.catalogue).frame()
     except CatalogueError as error:
         raise ProductionError(str(error)) from error
 
@@ -237,33 +243,33 @@ def calendar(production: Production) -> pl.DataFrame:
     )
 
 
-def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[Table]:
+def tables(contracts: Mapping[str, TableContract], intake: Intake) -> list[Table]:
     """The group's tables that Python makes; the SQL models come from ``dbt_like_sql/core``."""
     made: dict[str, Produce] = {
         "core.event_types": event_types,
         "core.calendar": calendar,
-        "core.items": items,
-        "core.users": users,
-        "core.offers": offers,
-        "core.device_links": device_links,
-        "core.consents": consents,
+        "core.items": partial(items, intake=intake),
+        "core.users": partial(users, intake=intake),
+        "core.offers": partial(offers, intake=intake),
+        "core.device_links": partial(device_links, intake=intake),
+        "core.consents": partial(consents, intake=intake),
     }
     version = "1"
     return [
         Table(
             contracts["raw.events"],
             "events",
-            raw_events,
-            f"{version}+{settings.source.partition(':')[0]}",
+            partial(raw_events, intake=intake),
+            f"{version}+{intake.delivery.source.partition(':')[0]}",
             kinds=frozenset({"duckdb", "table", "bronze"}),
         ),
         Table(
             contracts["core.identities"],
             "events",
-            identities,
+            partial(identities, intake=intake),
             version,
             # Its own day before: a day that is held back would lose its changes for later ones.
-            inputs={"core.logins": settings.identity_link_days, "core.identities": 1},
+            inputs={"core.logins": intake.identity_rules.link_days, "core.identities": 1},
             whole=("core.device_links",),
         ),
         *(

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from promo_assets.contract.tables import ContractError, TableContract
-from promo_assets.orchestration.table_asset import Production, Table
+from promo_assets.tables.table import Production, Table
 from promo_assets.warehouse.models.lineage import column_lineage
 from promo_assets.warehouse.models.model import SqlModel, load_models
 from promo_assets.warehouse.publish import Query

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,31 @@ import polars as pl
 
 from promo_assets.contract.days import Window, cut_off, week_of
 from promo_assets.contract.tables import TableContract
-from promo_assets.orchestration.table_asset import Production, Table
-from promo_assets.settings import Settings
+from promo_assets.tables.table import Production, Table
 from promo_assets.warehouse.publish import Query
 
 if TYPE_CHECKING:
     from promo_assets.learning.tracking import Tracking
     from promo_assets.propensity.model import PropensityModel
+
+
+@dataclass(frozen=True)
+class ModelStore:
+    """Where models are kept: MLflow's tracking URI and its folder of artifacts."""
+
+    uri: str
+    artifacts: Path
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What the group depends on: the days ahead that are predicted, the weeks between trainings,
+    and where models are kept."""
+
+    horizon_days: int
+    every_weeks: int
+    store: ModelStore
+
 
 HISTORY_WEEKS = 26
 """Weeks of snapshots that a training reads: enough rows, and what shoppers did half a year ago
@@ -87,41 +106,39 @@ where week = $week and status = 'trained'
 """
 
 
-def training_set(production: Production) -> Query:
+def training_set(production: Production, horizon_days: int) -> Query:
     """The labelled snapshots of the window's weeks."""
-    assert production.window is not None
     return Query(
         TRAINING_SET,
         {
-            "start": production.window.start,
-            "end": production.window.end,
-            "horizon": production.settings.horizon_days,
+            "start": production.days.start,
+            "end": production.days.end,
+            "horizon": horizon_days,
         },
     )
 
 
-def trainings(production: Production) -> pl.DataFrame:
+def trainings(production: Production, learning: Learning) -> pl.DataFrame:
     """Train the models of the window's weeks and log each to MLflow as one run."""
     from promo_assets.propensity.dataset import TrainingError
     from promo_assets.propensity.training import TrainingSettings, train
 
-    settings = production.settings
     rows: list[dict[str, Any]] = []
     for week in production.weeks:
         rows.append({"week": week, "cut_off": cut_off(week)})
-        if not due(week, settings):
-            every = settings.train_every_weeks
+        if not due(week, learning.every_weeks):
+            every = learning.every_weeks
             rows[-1] |= {"status": "not_due", "detail": f"trained every {every} weeks"}
             continue
         try:
             result = train(
                 labelled(production, week),
-                TrainingSettings(cut_off(week), settings.horizon_days),
+                TrainingSettings(cut_off(week), learning.horizon_days),
             )
         except TrainingError as error:
             rows[-1] |= {"status": "too_little_history", "detail": str(error)}
             continue
-        logged = tracking(settings).log_training(result, _tags(production, week))
+        logged = tracking(learning.store).log_training(result, _tags(production, week))
         production.log(f"week {week}: AUC {result.metrics['auc']:.4f}, MLflow run {logged.run_id}")
         rows[-1] |= {
             "status": "trained",
@@ -138,22 +155,21 @@ def trainings(production: Production) -> pl.DataFrame:
     return production.frame(rows)
 
 
-def champions(production: Production) -> pl.DataFrame:
+def champions(production: Production, learning: Learning) -> pl.DataFrame:
     """The model in force after each week of the window: this week's, if it beat the last."""
     from promo_assets.propensity.champion import decide
     from promo_assets.propensity.dataset import split_by_time
 
-    settings = production.settings
     rows: list[dict[str, Any]] = []
-    current = _one(production, CHAMPION, {"week": production.weeks[0]})
+    current = production.row(CHAMPION, {"week": production.weeks[0]})
     for week in production.weeks:
-        training = _one(production, TRAINED, {"week": week})
+        training = production.row(TRAINED, {"week": week})
         row = {"week": week, "promoted": False, "reason": "no model was trained this week"}
         if training is not None:
-            store = tracking(settings)
+            store = tracking(learning.store)
             new = store.load_model(training["model_version"], training["sha256"])
             old = store.load_model(current["model_version"], current["sha256"]) if current else None
-            test = split_by_time(labelled(production, week), horizon=settings.horizon_days).test
+            test = split_by_time(labelled(production, week), horizon=learning.horizon_days).test
             decision = decide(new, old, test)
             row |= {
                 "promoted": decision.promote,
@@ -166,23 +182,20 @@ def champions(production: Production) -> pl.DataFrame:
         if current is not None:
             row |= {name: current[name] for name in ("model_version", "sha256", "trained_week")}
         rows.append(row)
-    _move_alias(production, rows[-1])
+    _move_alias(production, rows[-1], learning.store)
     return production.frame(rows)
 
 
-def scores(production: Production) -> pl.DataFrame:
+def scores(production: Production, store: ModelStore) -> pl.DataFrame:
     """Every known user's propensity on each day, by the champion that was known by then."""
-    assert production.window is not None
     parts = [production.frame()]
-    for days, champion in _by_champion(production, production.window):
-        model = model_of(
-            production.settings, int(champion["model_version"]), str(champion["sha256"])
-        )
-        users = production.connection.execute(
+    for days, champion in _by_champion(production, production.days):
+        model = model_of(store, int(champion["model_version"]), str(champion["sha256"]))
+        users = production.read(
             "select * from features.user_features where as_of_date >= $start and as_of_date < $end"
             " order by as_of_date, user_id",
             {"start": days.start, "end": days.end},
-        ).pl()
+        )
         parts.append(
             users.select(
                 "as_of_date",
@@ -194,37 +207,41 @@ def scores(production: Production) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def due(week: date, settings: Settings) -> bool:
+def due(week: date, every_weeks: int) -> bool:
     """Whether a model is trained in this week: every n-th since 1970, whatever the range is."""
-    return (week.toordinal() // 7) % settings.train_every_weeks == 0
+    return (week.toordinal() // 7) % every_weeks == 0
 
 
 def labelled(production: Production, week: date) -> pl.DataFrame:
     """The labelled snapshots that a training of ``week`` reads, with all features."""
-    return production.connection.execute(
-        LABELLED, {"week": week, "after": week - timedelta(weeks=HISTORY_WEEKS)}
-    ).pl()
+    after = week - timedelta(weeks=HISTORY_WEEKS)
+    return production.read(LABELLED, {"week": week, "after": after})
 
 
-def tracking(settings: Settings) -> Tracking:
+@lru_cache(maxsize=4)
+def tracking(store: ModelStore) -> Tracking:
     """The process's MLflow store of an installation."""
-    return _tracking(settings.tracking_uri, settings.model_store)
+    from promo_assets.learning.tracking import Tracking
+
+    store.artifacts.mkdir(parents=True, exist_ok=True)
+    return Tracking(store.uri, store.artifacts)
 
 
-def model_of(settings: Settings, version: int, sha256: str) -> PropensityModel:
+@lru_cache(maxsize=8)
+def model_of(store: ModelStore, version: int, sha256: str) -> PropensityModel:
     """A registered model; the last few stay in memory."""
-    return _model(settings.tracking_uri, settings.model_store, version, sha256)
+    return tracking(store).load_model(version, sha256)
 
 
-def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[Table]:
+def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[Table]:
     """The group's tables."""
-    version = f"1+horizon{settings.horizon_days}"
-    week_behind = settings.horizon_days
+    version = f"1+horizon{learning.horizon_days}"
+    week_behind = learning.horizon_days
     return [
         Table(
             contracts["propensity.training_set"],
             "propensity",
-            training_set,
+            partial(training_set, horizon_days=learning.horizon_days),
             version,
             grid="week",
             inputs={"features.user_features": week_behind, "features.user_daily": week_behind},
@@ -234,7 +251,7 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
         Table(
             contracts["propensity.trainings"],
             "propensity",
-            trainings,
+            partial(trainings, learning=learning),
             version,
             grid="week",
             weekly={"propensity.training_set": (1 - HISTORY_WEEKS, 0)},
@@ -243,7 +260,7 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
         Table(
             contracts["propensity.champions"],
             "propensity",
-            champions,
+            partial(champions, learning=learning),
             version,
             grid="week",
             weekly={"propensity.trainings": (0, 0), "propensity.champions": (-1, -1)},
@@ -252,7 +269,7 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
         Table(
             contracts["propensity.scores"],
             "propensity",
-            scores,
+            partial(scores, store=learning.store),
             version,
             inputs={"features.user_features": 0},
             weekly={"propensity.champions": (-1, -1)},
@@ -267,7 +284,7 @@ def _by_champion(production: Production, window: Window) -> Iterator[tuple[Windo
     piece: list[date] = []
     current: dict[str, Any] | None = None
     for day in window.days:
-        champion = _one(production, CHAMPION, {"week": week_of(day)})
+        champion = production.row(CHAMPION, {"week": week_of(day)})
         if piece and (champion != current or len(piece) == SCORED_DAYS):
             if current is not None:
                 yield Window.of(piece), current
@@ -278,45 +295,39 @@ def _by_champion(production: Production, window: Window) -> Iterator[tuple[Windo
         yield Window.of(piece), current
 
 
-def _move_alias(production: Production, last: Mapping[str, Any]) -> None:
+def _move_alias(production: Production, last: Mapping[str, Any], store: ModelStore) -> None:
     """Point MLflow's alias at the champion, unless a later week has decided already."""
-    later = production.connection.execute(
-        "select count(*) from audit.publications where table_name = 'propensity.champions'"
+    later = production.row(
+        "select 1 from audit.publications where table_name = 'propensity.champions'"
         " and day > $week",
         {"week": last["week"] + timedelta(days=6)},
-    ).fetchone()
-    if last.get("model_version") is not None and later == (0,):
-        tracking(production.settings).set_champion(last["model_version"])
-
-
-def _one(production: Production, sql: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The first row of a query, or None."""
-    found = production.connection.execute(sql, dict(parameters)).pl()
-    return found.row(0, named=True) if found.height else None
+    )
+    if last.get("model_version") is not None and later is None:
+        tracking(store).set_champion(last["model_version"])
 
 
 def _tags(production: Production, week: date) -> dict[str, str]:
     """What leads from an MLflow run back to the partitions, code and checks that made it."""
     first = week - timedelta(weeks=HISTORY_WEEKS - 1)
-    code = production.connection.execute(
+    code = production.read(
         "select table_name, string_agg(distinct code_version, ' ') from audit.publications"
         " where table_name in ('features.user_features', 'propensity.training_set')"
         " group by all order by all"
-    ).fetchall()
-    gates = production.connection.execute(
+    )
+    gates = production.read(
         "select count(*) filter (passed), count(*) filter (not passed) from audit.findings"
         " where table_name in ('features.user_features', 'propensity.training_set')"
         " and day >= $first and day <= $week",
         {"first": first, "week": week},
-    ).fetchone()
-    passed, failed = gates or (0, 0)
+    )
+    passed, failed = gates.row(0)
     return {
         "dagster_run_id": production.run_id,
         "partition": week.isoformat(),
         "data_partitions": f"propensity.training_set {first}..{week}",
         "gates": f"{passed} passed, {failed} failed",
         "git_commit": commit(),
-        **{f"code_version.{table}": version for table, version in code},
+        **{f"code_version.{table}": version for table, version in code.iter_rows()},
     }
 
 
@@ -336,16 +347,3 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return told.stdout.strip()
-
-
-@lru_cache(maxsize=4)
-def _tracking(uri: str, artifacts: Path) -> Tracking:
-    from promo_assets.learning.tracking import Tracking
-
-    artifacts.mkdir(parents=True, exist_ok=True)
-    return Tracking(uri, artifacts)
-
-
-@lru_cache(maxsize=8)
-def _model(uri: str, artifacts: Path, version: int, sha256: str) -> PropensityModel:
-    return _tracking(uri, artifacts).load_model(version, sha256)

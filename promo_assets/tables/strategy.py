@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, fields
+from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
-import duckdb
 import polars as pl
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.contract.tables import TableContract
-from promo_assets.orchestration.table_asset import Produce, Production, ProductionError, Table
-from promo_assets.people.consent import barred_sql, consent_parameters
-from promo_assets.report.export import write_export
-from promo_assets.settings import Settings
+from promo_assets.people.consent import ConsentRule, barred_sql
 from promo_assets.strategy.allocation import decisions
 from promo_assets.strategy.allocation.budget import Price
 from promo_assets.strategy.effects import campaigns as effects
 from promo_assets.strategy.offers.catalogue import Catalogue, CatalogueError, load_catalogue
 from promo_assets.strategy.offers.rules import eligible
+from promo_assets.tables.table import Produce, Production, ProductionError, Table
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the group depends on: the catalogue's file, the budget of a day, the margin per unit
+    of spend, the experiment in which offers are withheld, and what consent an offer needs."""
+
+    catalogue: Path
+    budget: Decimal
+    margin_rate: float
+    experiment: decisions.Experiment
+    consent: ConsentRule
+
 
 EVIDENCE_DAYS = 364
 """Days back to which trials count: evidence ages, and a day must not cost more every year."""
@@ -62,9 +73,9 @@ def campaign_effects(production: Production) -> pl.DataFrame:
     return effects.campaign_effects(trials)
 
 
-def offer_effects(production: Production) -> pl.DataFrame:
+def offer_effects(production: Production, given: Given) -> pl.DataFrame:
     """What is known of every offer in every segment at the end of each day."""
-    catalogue = catalogue_of(production.settings)
+    catalogue = catalogue_of(given.catalogue)
     known = _read(
         production,
         "strategy.campaign_effects",
@@ -72,10 +83,9 @@ def offer_effects(production: Production) -> pl.DataFrame:
         "closed_date, campaign_id, offer_id, segment",
         lookback=EVIDENCE_DAYS,
     )
-    assert production.window is not None
     pooled: dict[tuple[date, ...], pl.DataFrame] = {}
     days = []
-    for day in production.window.days:
+    for day in production.days.days:
         recent = known.filter(
             pl.col("closed_date") <= day,
             pl.col("closed_date") >= day - timedelta(days=EVIDENCE_DAYS),
@@ -88,30 +98,28 @@ def offer_effects(production: Production) -> pl.DataFrame:
     return pl.concat(days)
 
 
-def budget_prices(production: Production) -> pl.DataFrame:
+def budget_prices(production: Production, given: Given) -> pl.DataFrame:
     """The price of a unit of budget on each day, and how good the optimum is."""
-    settings = production.settings
-    catalogue = catalogue_of(settings)
-    experiment = experiment_of(settings)
+    catalogue = catalogue_of(given.catalogue)
     rows = []
-    for day, users, known in _days(production, SEGMENTS):
+    for day, users, known in _days(production, SEGMENTS, given):
         candidates = decisions.candidate_values(
-            users, known, catalogue, eligible(users, catalogue, day).mask, settings.margin_rate
+            users, known, catalogue, eligible(users, catalogue, day).mask, given.margin_rate
         )
-        price = decisions.budget_price(users, candidates, float(settings.budget), experiment)
+        price = decisions.budget_price(users, candidates, float(given.budget), given.experiment)
         rows.append(
             {
                 "as_of_date": day,
                 **{item.name: getattr(price, item.name) for item in fields(Price)},
-                "budget": settings.budget,
+                "budget": given.budget,
                 "expected_cost": round(Decimal(price.spent), 2),
                 "gap": price.relative_gap,
                 "users": users.height,
                 "eligible_users": int((candidates.value > float("-inf")).any(axis=1).sum()),
-                "experiment": experiment.name,
-                "holdout_share": experiment.share,
-                "margin_rate": settings.margin_rate,
-                "catalogue_version": catalogue_version(settings),
+                "experiment": given.experiment.name,
+                "holdout_share": given.experiment.share,
+                "margin_rate": given.margin_rate,
+                "catalogue_version": catalogue_version(given.catalogue),
             }
         )
     if rows:
@@ -119,14 +127,14 @@ def budget_prices(production: Production) -> pl.DataFrame:
     return production.frame(rows)
 
 
-def assignments(production: Production) -> pl.DataFrame:
+def assignments(production: Production, given: Given) -> pl.DataFrame:
     """Every user's offer and arm, given the day's price: each segment on its own."""
-    catalogue = catalogue_of(production.settings)
+    catalogue = catalogue_of(given.catalogue)
     prices = {row["as_of_date"]: row for row in _prices(production).iter_rows(named=True)}
     frames = [production.frame()]
-    for day, users, known in _days(production, production.parts):
+    for day, users, known in _days(production, production.parts, given):
         told = prices[day]
-        if told["catalogue_version"] != catalogue_version(production.settings):
+        if told["catalogue_version"] != catalogue_version(given.catalogue):
             raise ProductionError(
                 f"the offer catalogue changed since the price of {day} was solved; materialise "
                 f"strategy.offer_effects and strategy.budget_prices of {day} first"
@@ -141,21 +149,20 @@ def assignments(production: Production) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def segment_strategy(production: Production) -> pl.DataFrame:
+def segment_strategy(production: Production, given: Given) -> pl.DataFrame:
     """Each segment's offers with audience, expected margin and cost, in a merchandiser's words."""
-    catalogue = catalogue_of(production.settings)
-    assert production.window is not None
+    catalogue = catalogue_of(given.catalogue)
     assigned = _by_day(
-        production.connection.execute(
+        production.read(
             "select * from strategy.assignments where as_of_date >= $start and as_of_date < $end"
             " and list_contains($segments, segment) order by as_of_date, user_id",
-            _bounds(production.window) | {"segments": list(production.parts)},
-        ).pl()
+            _bounds(production.days) | {"segments": list(production.parts)},
+        )
     )
     known = _by_day(_effects(production))
     shares = dict(_prices(production).select("as_of_date", "holdout_share").iter_rows())
     frames = [production.frame()]
-    for day in production.window.days:
+    for day in production.days.days:
         if day in assigned:
             strategy = decisions.segment_strategy(
                 assigned[day].drop("as_of_date"), known[day], catalogue, shares[day]
@@ -164,46 +171,10 @@ def segment_strategy(production: Production) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-ALLOWED = """
-select assigned.* from strategy.assignments as assigned
-inner join ({barred}) as barred on barred.user_id = assigned.user_id
-where assigned.as_of_date = $day and (assigned.arm = 'none' or barred.barred is null)
-order by all
-"""
-ASSIGNED = """
-select cast($start as date) as as_of_date, user_id from strategy.assignments
-where as_of_date = $day
-"""
-
-
-def export_day(connection: duckdb.DuckDBPyConnection, day: date, settings: Settings) -> list[Path]:
-    """Write a day's assignments and strategies under ``exports/<day>``; none if there are none.
-
-    What people allow is asked again, as of now: who withdrew since the decision, or turned out to
-    be somebody else's second account, is left out of offer and holdout alike.
-    """
-    found = connection.execute(
-        "select count(*) from audit.publications"
-        " where table_name = 'strategy.assignments' and day = ? and row_count > 0",
-        [day],
-    ).fetchone()
-    if found == (0,):
-        return []
-    now = max(day, datetime.now(UTC).date())
-    assigned = connection.execute(
-        ALLOWED.format(barred=barred_sql(ASSIGNED)),
-        _bounds(Window(now, now + timedelta(days=1))) | consent_parameters(settings) | {"day": day},
-    ).pl()
-    strategy = connection.execute(
-        "select * from strategy.segment_strategy where as_of_date = ? order by all", [day]
-    ).pl()
-    return list(write_export(assigned, strategy, settings.exports, day))
-
-
-def catalogue_of(settings: Settings) -> Catalogue:
-    """The catalogue that ``PROMO_OFFERS`` names."""
+def catalogue_of(path: Path) -> Catalogue:
+    """The offer catalogue."""
     try:
-        return load_catalogue(settings.catalogue, SEGMENTS)
+        return load_catalogue(path, SEGMENTS)
     except CatalogueError as error:
         raise ProductionError(str(error)) from error
 
@@ -222,23 +193,18 @@ def users_sql(catalogue: Catalogue) -> str:
 
 
 def users_parameters(
-    window: Window, segments: Sequence[str], settings: Settings
+    window: Window, segments: Sequence[str], consent: ConsentRule
 ) -> dict[str, object]:
     """What `users_sql` reads."""
-    return _bounds(window) | {"segments": list(segments)} | consent_parameters(settings)
+    return _bounds(window) | {"segments": list(segments)} | consent.parameters
 
 
-def catalogue_version(settings: Settings) -> str:
+def catalogue_version(path: Path) -> str:
     """The catalogue file's SHA-256, twelve digits."""
-    return hashlib.sha256(settings.catalogue.read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def experiment_of(settings: Settings) -> decisions.Experiment:
-    """The holdout under which offers are sent."""
-    return decisions.Experiment(settings.experiment, settings.holdout_share)
-
-
-def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[Table]:
+def tables(contracts: Mapping[str, TableContract], given: Given) -> list[Table]:
     """The group's tables that Python makes; ``strategy.offer_trials`` is SQL."""
 
     def daily(name: str, produce: Produce, inputs: Mapping[str, int], *whole: str) -> Table:
@@ -268,15 +234,25 @@ def tables(contracts: Mapping[str, TableContract], settings: Settings) -> list[T
         daily("strategy.campaign_effects", campaign_effects, {"strategy.offer_trials": 0}),
         daily(
             "strategy.offer_effects",
-            offer_effects,
+            partial(offer_effects, given=given),
             {"strategy.campaign_effects": EVIDENCE_DAYS},
             "core.offers",
         ),
-        daily("strategy.budget_prices", budget_prices, users, "core.offers", "core.consents"),
-        by_segment("strategy.assignments", assignments, {**users, "strategy.budget_prices": 0}),
+        daily(
+            "strategy.budget_prices",
+            partial(budget_prices, given=given),
+            users,
+            "core.offers",
+            "core.consents",
+        ),
+        by_segment(
+            "strategy.assignments",
+            partial(assignments, given=given),
+            {**users, "strategy.budget_prices": 0},
+        ),
         by_segment(
             "strategy.segment_strategy",
-            segment_strategy,
+            partial(segment_strategy, given=given),
             {"strategy.offer_effects": 0, "strategy.budget_prices": 0},
             "strategy.assignments",
         ),
@@ -287,18 +263,17 @@ KINDS = frozenset({"duckdb", "polars", "table"})
 
 
 def _days(
-    production: Production, segments: tuple[str, ...]
+    production: Production, segments: tuple[str, ...], given: Given
 ) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
     """Each day of the window with its users of ``segments`` and what is known of the offers."""
-    assert production.window is not None
     users = _by_day(
-        production.connection.execute(
-            users_sql(catalogue_of(production.settings)),
-            users_parameters(production.window, segments, production.settings),
-        ).pl()
+        production.read(
+            users_sql(catalogue_of(given.catalogue)),
+            users_parameters(production.days, segments, given.consent),
+        )
     )
     known = _by_day(_effects(production))
-    for day in production.window.days:
+    for day in production.days.days:
         if day in users:
             yield day, users[day], known[day]
 
@@ -319,14 +294,13 @@ def _read(
     production: Production, table: str, window: str, order: str, lookback: int = 0
 ) -> pl.DataFrame:
     """The window's rows of one of this module's own inputs, in a fixed order."""
-    assert production.window is not None
-    return production.connection.execute(
+    return production.read(
         f"select * from {table} where {window} >= $start and {window} < $end order by {order}",
         {
-            "start": production.window.start - timedelta(days=lookback),
-            "end": production.window.end,
+            "start": production.days.start - timedelta(days=lookback),
+            "end": production.days.end,
         },
-    ).pl()
+    )
 
 
 def _dated(frame: pl.DataFrame, day: date) -> pl.DataFrame:

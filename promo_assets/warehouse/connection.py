@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
-from dagster_duckdb import DuckDBResource
-from pydantic import Field
+import polars as pl
 
-from promo_assets.settings import Settings
+
+class Read(Protocol):
+    """A select over published tables, with its bound parameters, as a frame."""
+
+    def __call__(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pl.DataFrame: ...
+
 
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Waits between attempts: a step of another process holds the lock for seconds, not minutes."""
@@ -26,27 +31,38 @@ class UnreadableError(WarehouseError):
     """The file is there but is no database that this version can read; waiting won't help."""
 
 
-class Warehouse(DuckDBResource):
-    """One DuckDB file. Every connection of a process uses `config`, as DuckDB demands."""
+@dataclass(frozen=True)
+class Warehouse:
+    """One DuckDB file. Every connection of a process uses `config`, as DuckDB demands.
 
-    retry: bool = Field(default=True, description="Wait for another process's lock (16 s).")
+    ``options`` are DuckDB's settings as (name, value) pairs; ``retry`` waits for another
+    process's lock, 16 s at most.
+    """
+
+    path: Path
+    options: tuple[tuple[str, Any], ...] = ()
+    retry: bool = True
 
     @classmethod
-    def of(cls, settings: Settings) -> Warehouse:
-        """The warehouse of an installation, with its memory limit and threads."""
-        return cls(
-            database=str(settings.warehouse),
-            connection_config={
-                "memory_limit": settings.memory_limit,
-                "threads": settings.threads,
-                "temp_directory": str(settings.home / "spill"),
-                "preserve_insertion_order": False,
-            },
-        )
+    def at(cls, path: Path, *, memory_limit: str, threads: int, spill: Path) -> Warehouse:
+        """The warehouse in ``path`` that uses so much memory, and the folder ``spill`` beyond."""
+        options = {
+            "memory_limit": memory_limit,
+            "threads": threads,
+            "temp_directory": str(spill),
+            "preserve_insertion_order": False,
+        }
+        return cls.with_options(path, options)
+
+    @classmethod
+    def with_options(
+        cls, path: Path | str, options: Mapping[str, Any], *, retry: bool = True
+    ) -> Warehouse:
+        return cls(Path(path), tuple(sorted(options.items())), retry)
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"custom_user_agent": "dagster", **self.connection_config}
+        return {"custom_user_agent": "dagster", **dict(self.options)}
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -61,8 +77,14 @@ class Warehouse(DuckDBResource):
         finally:
             connection.close()
 
+    @contextmanager
+    def reading(self) -> Iterator[Read]:
+        """A way to read published tables; raises as `get_connection`."""
+        with self.get_connection() as connection:
+            yield reader(connection)
+
     def _open(self) -> duckdb.DuckDBPyConnection:
-        path = Path(self.database)
+        path = self.path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -70,7 +92,7 @@ class Warehouse(DuckDBResource):
         waits = RETRY_SECONDS if self.retry else ()
         for wait in (*waits, None):
             try:
-                connection = duckdb.connect(self.database, config=self.config)
+                connection = duckdb.connect(str(path), config=self.config)
                 # Not in config: DuckDB loads the time zones only after it opened the file.
                 connection.execute("set TimeZone = 'UTC'")
                 return connection
@@ -83,6 +105,15 @@ class Warehouse(DuckDBResource):
             except duckdb.Error as error:
                 raise UnreadableError(_unreadable(path, error)) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def reader(connection: duckdb.DuckDBPyConnection) -> Read:
+    """`Read` over an open connection."""
+
+    def read(sql: str, parameters: Mapping[str, Any] | None = None) -> pl.DataFrame:
+        return connection.execute(sql, dict(parameters or {})).pl()
+
+    return read
 
 
 def _locked(path: Path, error: Exception) -> str:

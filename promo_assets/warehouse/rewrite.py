@@ -57,7 +57,7 @@ class Rewritten:
 
 def check_room(warehouse: Warehouse) -> None:
     """Raises `WarehouseError` where the disk has no room for a second file of the live rows."""
-    path = Path(warehouse.database)
+    path = Path(warehouse.path)
     needed = path.stat().st_size + _size(_wal(path)) + SPARE
     free = shutil.disk_usage(path.parent).free + _size(_unfinished(path))
     if free < needed:
@@ -85,7 +85,7 @@ def rewrite(warehouse: Warehouse) -> Rewritten:
     No connection of this process may be open. Raises `WarehouseError` when one is, when another
     process holds the file, when the disk has no room, and when the copy is not the original.
     """
-    path = Path(warehouse.database)
+    path = Path(warehouse.path)
     began = time.perf_counter()
     check_room(warehouse)
     before = path.stat().st_size
@@ -102,7 +102,7 @@ def rewrite(warehouse: Warehouse) -> Rewritten:
 
 
 def _beside(warehouse: Warehouse, suffix: str) -> Path:
-    return Path(f"{warehouse.database}{suffix}")
+    return Path(f"{warehouse.path}{suffix}")
 
 
 def _wal(path: Path) -> Path:
@@ -129,7 +129,7 @@ def _held(warehouse: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
 
     The old file must have no log of its own by then: DuckDB would replay it into the new one.
     """
-    path = Path(warehouse.database)
+    path = Path(warehouse.path)
     while True:
         with warehouse.get_connection() as writing:  # Waits for the lock, or says who holds it.
             writing.execute("force checkpoint")

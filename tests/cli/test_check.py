@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from promo_assets import installation
 from promo_assets.cli.main import main
-from promo_assets.settings import PROJECT, Settings, load_settings
+from promo_assets.contract.project import PROJECT
+from promo_assets.settings import Settings, load_settings
 from promo_assets.sources.check import Facts, look
 from promo_assets.sources.files import Files
 from promo_assets.sources.hints import columns_for, event_type_for, personal, time_formats_for
@@ -44,7 +46,8 @@ def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
 
 def facts(folder: Path, start: date | None = None) -> Facts:
     settings = Settings(source=f"files:{folder}", **({"start": start} if start else {}))
-    return look(Files.at(folder, settings), settings)
+    source = Files.at(folder, installation.delivery(settings))
+    return look(source, threads=settings.threads, first=start)
 
 
 def write(folder: Path, name: str, *rows: dict[str, Any]) -> None:
@@ -247,7 +250,8 @@ def test_it_counts_what_the_platform_rejects(tmp_path: Path) -> None:
     shop.deliver(1, [*events, events[0], events[0]])
     shop.run(0, 2, ["events"])
     rejected = shop.query("select reason, count(*) from core.rejected_events group by reason")
-    found = look(Files.at(shop.folder / "shop", shop.settings), shop.settings)
+    source = Files.at(shop.folder / "shop", installation.delivery(shop.settings))
+    found = look(source, threads=1, first=shop.settings.start)
     assert found.rejected == Counter(dict(rejected))
     (accepted,) = shop.query("select count(*) from core.events")
     assert found.rows - found.rejected.total() == accepted[0]

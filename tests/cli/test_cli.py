@@ -224,7 +224,7 @@ def test_a_rejected_row_is_counted_in_the_summary_and_the_sums_of_days_are_true(
 def test_sql_prints_what_duckdb_runs(promo: Promo, thirty_days: Shop) -> None:
     told = of_shop(thirty_days, promo)("sql", "features.user_daily", "--date", "2024-01-09")
     assert (told.code, told.err) == (0, "")
-    with duckdb.connect(str(thirty_days.settings.warehouse)) as connection:
+    with duckdb.connect(str(thirty_days.settings.places.warehouse)) as connection:
         found = connection.execute(told.out).fetchall()
         (published,) = connection.execute(
             "select count(*) from features.user_daily where event_date = date '2024-01-09'"
@@ -306,9 +306,9 @@ def test_explain_fits_a_screen_and_agrees_with_what_was_published(
 def test_an_export_is_matched_with_the_shops_own_ids(
     promo: Promo, open_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exported = pl.read_parquet(open_shop.settings.exports / "2024-01-30" / "assignments.parquet")[
-        "user_id"
-    ]
+    exported = pl.read_parquet(
+        open_shop.settings.places.exports / "2024-01-30" / "assignments.parquet"
+    )["user_id"]
     monkeypatch.setattr("sys.stdin", StringIO("".join(f"user-{n:02}\n" for n in range(40))))
     told = of_shop(open_shop, promo)("pseudonym")
     pairs = dict(line.split("\t")[::-1] for line in told.out.splitlines())
@@ -351,7 +351,7 @@ def test_erase_tells_what_it_did_where_the_receipt_is_and_what_others_must_do(
     receipt = Path(told.out.splitlines()[-1].removeprefix("receipt "))
     assert receipt.is_file()
     assert name not in receipt.read_text() + told.out
-    exported = open_shop.settings.exports / "2024-01-30"
+    exported = open_shop.settings.places.exports / "2024-01-30"
     assert name not in (exported / "assignments.csv").read_text(encoding="utf-8-sig")
     assert name not in set(pl.read_parquet(exported / "assignments.parquet")["user_id"])
     (open_shop.settings.home / "notes.bin").write_bytes(name.encode())

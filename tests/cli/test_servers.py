@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from promo_assets.cli.servers import serve
+from promo_assets.contract.project import PROJECT
 from promo_assets.orchestration.runs import RunError
-from promo_assets.settings import PROJECT, Settings
+from promo_assets.settings import Settings
 
 PATIENCE = 180
 

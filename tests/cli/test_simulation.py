@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import pytest
 
+from promo_assets import installation
 from promo_assets.cli.main import main
 from promo_assets.settings import Settings, load_settings
 from promo_assets.simulation.folder import Manifest
@@ -56,7 +57,9 @@ def test_the_default_goes_to_where_the_source_simulated_looks(promo: Promo, tmp_
         "PROMO_SOURCE=simulated PROMO_START=2024-05-01 PROMO_END=2024-05-04 "
         "promo run --from 2024-05-01 --to 2024-05-04"
     ) in told.out
-    source = open_source(Settings(home=tmp_path / "home", source="simulated"))
+    source = open_source(
+        installation.delivery(Settings(home=tmp_path / "home", source="simulated"))
+    )
     assert source.name == "simulated"
 
 
@@ -112,4 +115,4 @@ def test_wrong_usage_exits_2_with_one_line(
 
 def test_the_source_says_that_nothing_was_simulated(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="run `promo simulate` first"):
-        open_source(Settings(home=tmp_path, source="simulated"))
+        open_source(installation.delivery(Settings(home=tmp_path, source="simulated")))

@@ -251,6 +251,7 @@ def test_the_gate_finds_the_day_of_a_wrong_row(shop: Shop, table: str, audit: st
 
 def test_every_table_passes_its_gate(shop: Shop, tmp_path: Path) -> None:
     from promo_assets.gates.audit import Auditor
+    from promo_assets.warehouse.connection import Warehouse
 
     shop.deliver(shop.shoppers(days=60, users=40))
     shop.run(FIRST, on(50))
@@ -261,7 +262,8 @@ def test_every_table_passes_its_gate(shop: Shop, tmp_path: Path) -> None:
         shop.connection.execute(f"create table {staged} as {query.sql}", query.parameters)
         shop.run(*audited, [table])
     shop.connection.close()
-    auditor = Auditor(shop.path, {"threads": 1, "preserve_insertion_order": False}, tmp_path)
+    options = {"threads": 1, "preserve_insertion_order": False}
+    auditor = Auditor(Warehouse.with_options(shop.path, options), tmp_path)
 
     blocked = {
         table: auditor.audit(

@@ -13,6 +13,7 @@ import pytest
 
 from promo_assets.contract.tables import TableContract
 from promo_assets.gates.audit import Auditor, Verdict
+from promo_assets.warehouse.connection import Warehouse
 
 FIRST = date(2024, 1, 1)
 COLUMNS = {
@@ -32,7 +33,7 @@ class Gate:
     def __init__(self, folder: Path) -> None:
         self.database = folder / "warehouse.duckdb"
         self.docs = folder / "gx"
-        self.auditor = Auditor(self.database, CONFIG, self.docs)
+        self.auditor = Auditor(Warehouse.with_options(self.database, CONFIG), self.docs)
 
     def contract(self, *expectations: dict[str, Any], **changes: Any) -> TableContract:
         raw = {"table": "core.things", "window": "day", "grain": ["day", "user_id"]}

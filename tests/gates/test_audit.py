@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import ContractError, load_contracts
 from promo_assets.gates.verdict import Finding, Verdict
-from promo_assets.settings import PROJECT
 
 if TYPE_CHECKING:
     from conftest import Gate

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from promo_assets.gates.audit import Auditor
+from promo_assets.warehouse.connection import Warehouse
 
 if TYPE_CHECKING:
     from conftest import Gate
@@ -44,13 +45,13 @@ def test_the_site_keeps_only_the_newest_result_of_a_table(gate: Gate) -> None:
 def test_another_process_builds_the_site_from_kept_results(gate: Gate) -> None:
     gate.stage((0, "a", 1.0))
     gate.audit(NOT_NEGATIVE)
-    Auditor(gate.database, {}, gate.docs).build_docs()
+    Auditor(Warehouse(gate.database), gate.docs).build_docs()
     assert len(pages(gate)) == 1
 
 
 def test_without_a_folder_nothing_is_kept(gate: Gate) -> None:
     gate.stage((0, "a", 1.0))
-    auditor = Auditor(gate.database, {"custom_user_agent": "dagster", "threads": 1}, None)
+    auditor = Auditor(Warehouse.with_options(gate.database, {"threads": 1}), None)
     assert not auditor.audit(gate.contract(window=None), gate.staged, None).blocked
     assert auditor.build_docs() is None
     assert not gate.docs.exists()

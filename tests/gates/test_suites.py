@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import ContractError, TableContract, load_contracts
 from promo_assets.gates.engine import check_rules
 from promo_assets.gates.suites import suite_of
-from promo_assets.settings import PROJECT
 
 COLUMNS = {
     "day": {"type": "date", "description": "d"},

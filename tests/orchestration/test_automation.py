@@ -21,13 +21,13 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 from pydantic import SecretStr
 
+from promo_assets import installation
 from promo_assets.definitions import build_definitions, build_tables
 from promo_assets.orchestration import table_asset as table_module
 from promo_assets.orchestration.automation import failure_message, following, reason
-from promo_assets.orchestration.partitions import Partitions
+from promo_assets.orchestration.resources import WarehouseResource
 from promo_assets.orchestration.table_asset import Production, ProductionError, Table, table_asset
 from promo_assets.settings import Settings
-from promo_assets.warehouse.connection import Warehouse
 
 NOW = datetime(2024, 1, 10, 6, tzinfo=UTC)
 NEWEST, WEEK = "2024-01-09", "2024-01-01"
@@ -335,9 +335,9 @@ def test_a_webhook_that_cant_be_reached_is_told_without_its_url(
 def retries(table: Table, settings: Settings, *, home: Path) -> tuple[bool, int, list[str]]:
     """Whether materialising a table succeeded, how often it was retried, and why it failed."""
     own = settings.model_copy(update={"home": home})
-    warehouse = Warehouse(**Warehouse.of(own).model_dump() | {"retry": False})
+    warehouse = WarehouseResource.of(replace(installation.warehouse(own), retry=False))
     result = dg.materialize(
-        [table_asset(table, own, Partitions.starting(own.start))],
+        [table_asset(table, installation.partitions(own), own.places.data_docs)],
         resources={"warehouse": warehouse},
         raise_on_error=False,
     )

@@ -14,9 +14,10 @@ import dagster as dg
 import pytest
 
 from promo_assets import definitions as module
+from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import ContractError
 from promo_assets.definitions import build_definitions
-from promo_assets.settings import PROJECT, Settings
+from promo_assets.settings import Settings
 from promo_assets.warehouse.models.model import ModelError
 
 GRAPH = Path(__file__).with_name("graph.json")

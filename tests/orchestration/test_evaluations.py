@@ -44,7 +44,7 @@ def materialisations(shop: Shop, table: str) -> dict[str | None, dg.AssetMateria
     """The newest materialisation of each partition."""
     key = dg.AssetKey(table.split("."))
     newest: dict[str | None, dg.AssetMaterialization] = {}
-    with open_instance(shop.settings) as instance:
+    with open_instance(shop.settings.places) as instance:
         for record in instance.fetch_materializations(key, limit=5000).records:
             assert record.asset_materialization is not None
             newest.setdefault(record.partition_key, record.asset_materialization)
@@ -70,7 +70,7 @@ def test_no_partition_of_a_gate_is_left_planned(open_shop: Shop, days: int) -> N
         for check in ("gate", "warnings")
         if table.grid != "whole"
     ]
-    with open_instance(open_shop.settings) as instance:
+    with open_instance(open_shop.settings.places) as instance:
         infos = instance.event_log_storage.get_asset_check_partition_info(keys)
     planned = AssetCheckExecutionRecordStatus.PLANNED
     assert [info for info in infos if info.latest_execution_status is planned] == []

@@ -22,7 +22,7 @@ DAY = 29
 
 KILLED_AT = """
 import os, signal, sys
-from promo_assets.orchestration import table_asset as table
+from promo_assets.tables import writing as table
 from promo_assets.warehouse import publish
 
 module, function, nth = sys.argv.pop(1), sys.argv.pop(1), int(sys.argv.pop(1))

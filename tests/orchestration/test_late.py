@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.orchestration.late import sensor
 from promo_assets.orchestration.runs import BATCH_TAG, Phase, open_instance, run_phase
-from promo_assets.sources.deliveries import look
+from promo_assets.sources.deliveries import Late, look
 from tests.conftest import Shop
 from tests.platform.test_end_to_end import DELIVERED, failures, unlike
 
@@ -38,6 +40,12 @@ def twelve_days(half_delivered: Shop, tmp_path: Path) -> Shop:
     return half_delivered.copy(tmp_path / "twelve")
 
 
+def looked(shop: Shop) -> Late | None:
+    settings = shop.settings
+    delivery = installation.delivery(settings)
+    return look(installation.warehouse(settings), delivery, settings.late_days)
+
+
 def arrive(shop: Shop) -> None:
     """The other half of day 7, in a file of its own that is named after a later day."""
     events = shop.events(LATE)
@@ -50,9 +58,9 @@ def arrive(shop: Shop) -> None:
 
 
 def test_nothing_is_late_when_nothing_changed(twelve_days: Shop) -> None:
-    assert look(twelve_days.settings) is None
+    assert looked(twelve_days) is None
     twelve_days.deliver(LATE - 1)  # Written again with the same content: only its time differs.
-    assert look(twelve_days.settings) is None
+    assert looked(twelve_days) is None
 
 
 def test_a_late_file_is_found_and_the_rebuild_equals_an_arrival_in_time(
@@ -62,7 +70,7 @@ def test_a_late_file_is_found_and_the_rebuild_equals_an_arrival_in_time(
     in_time = type(shop)(tmp_path / "in_time").deliver_all(LAST + 1)
     assert failures(in_time.run(0, LAST)) == []
     arrive(shop)
-    late = look(shop.settings)
+    late = looked(shop)
     assert late is not None
     assert late.days == (shop.day(LATE),)
     assert late.window == Window(shop.day(LATE), shop.day(LAST + 1))
@@ -80,24 +88,24 @@ def test_a_day_that_a_gate_held_back_is_not_asked_for_again_until_it_changes(
     before = shop.tables(but=DELIVERED)
     lines = shop.file(shop.day(LATE)).read_text()
     shop.file(shop.day(LATE)).write_text(lines.replace("event_type", "kind", 1))
-    assert look(shop.settings) is not None
+    assert looked(shop) is not None
     shop.run(LATE, LATE, groups=["events"])
     assert unlike(shop.tables(but=DELIVERED), before) == {}
-    assert look(shop.settings) is None
+    assert looked(shop) is None
     shop.deliver(LATE)
-    assert look(shop.settings) is not None
+    assert looked(shop) is not None
 
 
 def test_a_delivery_that_was_taken_in_by_a_killed_run_is_still_late(twelve_days: Shop) -> None:
     shop = twelve_days
     arrive(shop)
-    taken = look(shop.settings)
+    taken = looked(shop)
     assert taken is not None
     shop.query(
         "insert into audit.deliveries select day, 'another', 'killed', now()::timestamp"
         f" from audit.deliveries where day = date '{shop.day(LATE)}'"
     )
-    assert look(shop.settings) == taken
+    assert looked(shop) == taken
 
 
 def test_a_rebuild_that_fails_is_not_tried_again_for_the_same_delivery(twelve_days: Shop) -> None:
@@ -115,9 +123,9 @@ def test_a_rebuild_that_fails_is_not_tried_again_for_the_same_delivery(twelve_da
 
 def follow(shop: Shop) -> str:
     """Let the sensor tick and run what it asks for, until a rebuild is over; its last word."""
-    definition = sensor(shop.settings)
+    definition = sensor(partial(looked, shop), installation.partitions(shop.settings))
     said = ""
-    with open_instance(shop.settings) as instance:
+    with open_instance(shop.settings.places) as instance:
         stored = instance.daemon_cursor_storage
         cursor = stored.get_cursor_values({"late"}).get("late")
         for _ in range(20):

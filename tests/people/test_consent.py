@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promo_assets.people.consent import barred_sql, consent_parameters
+from promo_assets import installation
+from promo_assets.people.consent import barred_sql
 from promo_assets.settings import Settings
 
 FIRST = date(2024, 1, 1)
@@ -71,7 +72,7 @@ def barred(
         rows = connection.execute(
             barred_sql(users),
             {"start": FIRST, "end": day_of(DAYS)}
-            | consent_parameters(Settings(_env_file=None, **told)),  # type: ignore[arg-type]
+            | installation.consent(Settings(_env_file=None, **told)).parameters,  # type: ignore[arg-type]
         ).fetchall()
     return {((day - FIRST).days, user): reason for day, user, reason in rows}
 

@@ -19,6 +19,8 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
+from promo_assets import installation
+from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import load_contracts
 from promo_assets.orchestration.runs import open_instance
 from promo_assets.people.pseudonyms import pseudonym
@@ -26,8 +28,7 @@ from promo_assets.privacy import erasure
 from promo_assets.privacy.erasure import Person, UnknownPersonError, person_of
 from promo_assets.privacy.mentions import BusyFileError
 from promo_assets.report.export import write_export
-from promo_assets.settings import PROJECT, Settings
-from promo_assets.warehouse.connection import Warehouse
+from promo_assets.settings import Settings
 from tests.conftest import DAYS, KEY, USERS, Shop
 from tests.platform.test_end_to_end import assert_consistent, failures
 
@@ -47,7 +48,12 @@ CONTRACTS = load_contracts(PROJECT / "expectations")
 
 
 def erase(shop: Shop, user: str = WHO) -> erasure.Erased:
-    return erasure.erase(user, shop.settings, CONTRACTS)
+    return of(user, shop.settings)
+
+
+def of(user: str, settings: Settings) -> erasure.Erased:
+    keys = installation.pseudonym_keys(settings)
+    return erasure.erase(user, installation.erasure(settings), keys, CONTRACTS)
 
 
 def named_in(home: Path, *names: str) -> set[str]:
@@ -98,10 +104,10 @@ def troubled(thirty_days: Shop, tmp_path_factory: pytest.TempPathFactory) -> Sho
     ((step, _),) = failures(shop.run(BAD, BAD))
     assert step == "core__events", "the day must be held back"
     quoted = f"user_id={NAME} and {WHO} were told"
-    with open_instance(shop.settings) as instance:
+    with open_instance(shop.settings.places) as instance:
         note = dg.AssetObservation("core/events", metadata={"text": quoted})
         instance.report_runless_asset_event(note)
-    log = next(shop.settings.dagster_home.rglob("*.err"))
+    log = next(shop.settings.places.dagster.rglob("*.err"))
     log.write_text(f"Could not convert string '{WHO}' to INT64\n{quoted}\n")
     return shop
 
@@ -127,7 +133,7 @@ def test_an_erased_person_is_nowhere_on_disk_and_everybody_else_is(
     assert f"{staged}.user_id" in named_in_rows(shop, NAME)
     before = shop.query(f"select * from core.events where user_id = '{OTHER}' order by all")
     others = named_in(home, OTHER)
-    pages = sorted(shop.settings.data_docs.rglob("*.html"))
+    pages = sorted(shop.settings.places.data_docs.rglob("*.html"))
 
     done = erase(shop)
 
@@ -140,8 +146,8 @@ def test_an_erased_person_is_nowhere_on_disk_and_everybody_else_is(
     after = shop.query(f"select * from core.events where user_id = '{OTHER}' order by all")
     assert after == before
     assert_consistent(shop)
-    assert sorted(shop.settings.data_docs.rglob("*.html")) == pages
-    with open_instance(shop.settings) as instance:  # What is left can still be read.
+    assert sorted(shop.settings.places.data_docs.rglob("*.html")) == pages
+    with open_instance(shop.settings.places) as instance:  # What is left can still be read.
         ((entry,),) = [
             instance.fetch_observations(dg.AssetKey(["core", "events"]), limit=1).records
         ]
@@ -196,7 +202,7 @@ def test_a_receipt_tells_what_was_done_and_nothing_of_whom(open_shop: Shop) -> N
     assert told["rows"] == dict(done.tables)
     assert told["rows"]["core.events"] > 0
     assert told["verified"]["still_named_in"] == {}
-    assert told["warehouse"]["bytes_after"] == open_shop.settings.warehouse.stat().st_size
+    assert told["warehouse"]["bytes_after"] == open_shop.settings.places.warehouse.stat().st_size
     assert told["receipt"] == done.receipt.stem
     secrets = [KEY]
     for number in range(USERS):
@@ -215,7 +221,7 @@ def hash_of(text: str) -> str:
 def test_erasing_twice_finishes_what_is_left_and_changes_nothing_else(open_shop: Shop) -> None:
     erase(open_shop)
     tables = open_shop.tables()
-    log = next(open_shop.settings.dagster_home.rglob("*.err"))
+    log = next(open_shop.settings.places.dagster.rglob("*.err"))
     log.write_text(f"a run that went on meanwhile told of {NAME}\n")
     again = erase(open_shop)
     assert again.tables == {}
@@ -241,12 +247,14 @@ def test_the_sources_own_folder_is_left_to_the_source(open_shop: Shop) -> None:
     own = open_shop.settings.home / "own" / "events" / "a.csv"
     own.parent.mkdir(parents=True)
     own.write_text(f"user_id\n{WHO}\n")
-    assert erasure.erase(WHO, settings, CONTRACTS).left == {}
+    assert of(WHO, settings).left == {}
     assert own.read_text() == f"user_id\n{WHO}\n"
 
 
 def test_a_stranger_changes_nothing(open_shop: Shop) -> None:
-    before = {path: path.stat().st_mtime_ns for path in open_shop.settings.exports.rglob("*")}
+    before = {
+        path: path.stat().st_mtime_ns for path in open_shop.settings.places.exports.rglob("*")
+    }
     tables = open_shop.tables()
     with pytest.raises(UnknownPersonError, match="'user-0' has no rows"):
         erase(open_shop, "user-0")
@@ -261,7 +269,7 @@ def test_a_log_that_is_in_use_stops_the_erasure_before_any_row_is_deleted(
 ) -> None:
     monkeypatch.setattr("promo_assets.privacy.mentions.BUSY_SECONDS", 0.1)
     tables = open_shop.tables()
-    index = open_shop.settings.dagster_home / "history" / "runs" / "index.db"
+    index = open_shop.settings.places.dagster / "history" / "runs" / "index.db"
     with closing(sqlite3.connect(index, isolation_level=None)) as daemon:
         daemon.execute("pragma locking_mode = exclusive")
         daemon.execute("begin exclusive")
@@ -368,10 +376,12 @@ from pathlib import Path
 
 import pandas  # DuckDB's bound parameters import it: once here, not in every child.
 
-from promo_assets import erasure, mentions
+from promo_assets import installation
+from promo_assets.privacy import erasure, mentions
 from promo_assets.contract.tables import load_contracts
-from promo_assets.settings import PROJECT, Settings
-from promo_assets.strategy import export
+from promo_assets.contract.project import PROJECT
+from promo_assets.settings import Settings
+from promo_assets.report import export
 from promo_assets.warehouse import rewrite
 from promo_assets.warehouse.connection import Warehouse
 
@@ -379,6 +389,7 @@ home, work, who, name, step = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:
 watched = {module.__file__ for module in (erasure, mentions, export, rewrite)}
 contracts = load_contracts(PROJECT / "expectations")
 settings = Settings(home=work, source="files:/nowhere", pseudonym_key=sys.argv[6], threads=1)
+place, keys = installation.erasure(settings), installation.pseudonym_keys(settings)
 
 def apart(act):
     # DuckDB and Polars only ever work in a child: the parent stays free to fork.
@@ -404,10 +415,10 @@ def killed_at(nth):
                 os.kill(os.getpid(), signal.SIGKILL)
         return trace
     sys.settrace(trace)
-    erasure.erase(who, settings, contracts)
+    erasure.erase(who, place, keys, contracts)
 
 def whole():
-    with Warehouse.of(settings).get_connection() as connection:
+    with installation.warehouse(settings).get_connection() as connection:
         (theirs, others), tombstones = (
             connection.execute(sql).fetchone() for sql in (
                 f"select count(*) filter (user_id = '{name}'), count(*) from raw.events",
@@ -420,7 +431,7 @@ def whole():
 
 def finished():
     try:
-        assert erasure.erase(who, settings, contracts).left == {}
+        assert erasure.erase(who, place, keys, contracts).left == {}
     finally:
         whole()
     files = [path for path in work.rglob("*") if path.is_file()]
@@ -445,7 +456,7 @@ print("kills", kills)
 
 def small_home(home: Path) -> None:
     """A person in a warehouse, an export, a log and a database."""
-    with Warehouse.of(Settings(home=home, _env_file=None)).get_connection() as connection:
+    with installation.warehouse(Settings(home=home, _env_file=None)).get_connection() as connection:
         erasure.prepare(connection)
         connection.execute(
             "create schema raw; create table raw.events as select date '2024-01-01' as event_date,"

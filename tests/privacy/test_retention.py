@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
+from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import ContractError, TableContract, load_contracts
 from promo_assets.definitions import build_definitions, build_tables, check_kept
+from promo_assets.orchestration.run_history import DagsterRuns
 from promo_assets.orchestration.runs import open_instance
 from promo_assets.privacy.retention import Removal, enforce, first_kept, plan, retain, table, today
-from promo_assets.settings import PROJECT, Settings
-from promo_assets.warehouse.connection import Warehouse
+from promo_assets.settings import Settings
 from promo_assets.warehouse.publish import Query, Slice, prepare, publish, published_days, stage
 from promo_assets.warehouse.rewrite import announce, is_due
 from tests.platform.test_end_to_end import assert_consistent, failures
@@ -32,8 +35,16 @@ FEATURES_END = date(2026, 1, 12)
 
 
 def removed(shop: Shop, as_of: date, *, dry_run: bool = False) -> str:
-    with open_instance(shop.settings) as instance:
-        return "\n".join(retain(shop.settings, CONTRACTS, instance, as_of, dry_run=dry_run))
+    return "\n".join(told(shop, CONTRACTS, as_of, dry_run=dry_run))
+
+
+def told(
+    shop: Shop, contracts: Mapping[str, TableContract], as_of: date, *, dry_run: bool = False
+) -> list[str]:
+    places, warehouse = shop.settings.places, installation.warehouse(shop.settings)
+    with open_instance(places) as instance:
+        runs = DagsterRuns(instance)
+        return list(retain(places, warehouse, contracts, runs, as_of, dry_run=dry_run))
 
 
 def on_disk(shop: Shop) -> dict[Path, bytes]:
@@ -68,7 +79,7 @@ def test_only_days_that_are_too_old_go_and_nothing_is_computed_from_them(
     assert since["features.user_features"] == first
     assert since["propensity.training_set"] == date(2024, 1, 8), "weeks stay whole"
     assert since["core.events"] == open_shop.day(0)
-    exports = sorted(path.name for path in open_shop.settings.exports.iterdir())
+    exports = sorted(path.name for path in open_shop.settings.places.exports.iterdir())
     assert exports[0] == str(first)
 
     # A removed day's follower says what it waits for.
@@ -94,17 +105,17 @@ def test_nothing_is_left_when_everything_is_too_old(open_shop: Shop) -> None:
     assert not any(open_shop.tables()[name] for name in windowed)
     told = {name for name, _, _ in open_shop.publications()}
     assert told & windowed == {"core.identities"}
-    assert list(open_shop.settings.exports.glob("*/*")) == []
-    with open_instance(open_shop.settings) as instance:
+    assert list(open_shop.settings.places.exports.glob("*/*")) == []
+    with open_instance(open_shop.settings.places) as instance:
         assert instance.get_runs() == []
-    index = open_shop.settings.dagster_home / "history" / "runs" / "index.db"
+    index = open_shop.settings.places.dagster / "history" / "runs" / "index.db"
     assert b"windows_add_up_to_daily_rows" not in index.read_bytes(), "a check's finding"
 
 
 def test_a_run_that_was_killed_after_deleting_is_finished_by_the_next(open_shop: Shop) -> None:
-    warehouse = Warehouse.of(open_shop.settings)
+    warehouse = installation.warehouse(open_shop.settings)
     with warehouse.get_connection() as connection:
-        removals = plan(connection, CONTRACTS, open_shop.settings, FEATURES_END)
+        removals = plan(connection, CONTRACTS, open_shop.settings.places, FEATURES_END)
         enforce(removals, connection, CONTRACTS, warehouse)
     assert is_due(warehouse)
     assert "written anew" in removed(open_shop, FEATURES_END)
@@ -115,12 +126,12 @@ def test_a_run_that_was_killed_after_deleting_is_finished_by_the_next(open_shop:
 
 def test_the_job_does_what_the_command_does(open_shop: Shop) -> None:
     jobs = {job.name: job for job in build_definitions(open_shop.settings).jobs or ()}
-    with open_instance(open_shop.settings) as instance:
+    with open_instance(open_shop.settings.places) as instance:
         result = jobs["retention"].execute_in_process(instance=instance)
         assert result.success
     old = datetime.now(UTC).date() - timedelta(days=730)
     assert all(
-        date.fromisoformat(path.name) >= old for path in open_shop.settings.exports.iterdir()
+        date.fromisoformat(path.name) >= old for path in open_shop.settings.places.exports.iterdir()
     )
     assert_consistent(open_shop)
 
@@ -137,8 +148,7 @@ def test_the_newest_day_needs_only_what_is_kept(new_shop: Shop, tmp_path: Path) 
         else contract
         for name, contract in CONTRACTS.items()
     }
-    with open_instance(short.settings) as instance:
-        assert list(retain(short.settings, tight, instance, new_shop.day(100)))
+    assert told(short, tight, new_shop.day(100))
     first = short.query("select min(as_of_date) from features.user_features")
     assert first == [(new_shop.day(9),)]
     newest = f"from features.user_features where as_of_date = '{new_shop.day(100)}' order by all"
@@ -166,7 +176,7 @@ LOG = TableContract.model_validate(
 
 def test_a_change_log_keeps_what_is_in_force(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", _env_file=None)
-    warehouse = Warehouse.of(settings)
+    warehouse = installation.warehouse(settings)
     window = Window(date(2024, 1, 1), date(2024, 2, 1))
     rows = """
         select cast(day as date) as day, who, what from (values
@@ -180,7 +190,7 @@ def test_a_change_log_keeps_what_is_in_force(tmp_path: Path) -> None:
         target = Slice(LOG, window)
         stage(connection, target, Query(rows, {}))
         publish(connection, target, run_id="r", code_version="1")
-        (removal,) = plan(connection, {"core.log": LOG}, settings, date(2024, 1, 20))
+        (removal,) = plan(connection, {"core.log": LOG}, settings.places, date(2024, 1, 20))
         assert removal.before == date(2024, 1, 10)
         enforce([removal], connection, {"core.log": LOG}, warehouse)
         left = connection.execute("select who, what from core.log order by who, day").fetchall()
@@ -190,7 +200,7 @@ def test_a_change_log_keeps_what_is_in_force(tmp_path: Path) -> None:
         ).fetchall()
         assert [day.day for day, _ in told] == [1, 10, 12, 25]
         assert published_days(connection, "core.log", window.start, window.end) == {*window.days}
-        assert plan(connection, {"core.log": LOG}, settings, date(2024, 1, 20)) == []
+        assert plan(connection, {"core.log": LOG}, settings.places, date(2024, 1, 20)) == []
 
 
 @pytest.mark.parametrize(
@@ -210,7 +220,7 @@ def test_a_slice_stays_for_a_look_and_not_for_ever(
     tmp_path: Path, name: str, audited: str | None, gone: bool
 ) -> None:
     settings = Settings(home=tmp_path / "home", _env_file=None)
-    with Warehouse.of(settings).get_connection() as connection:
+    with installation.warehouse(settings).get_connection() as connection:
         prepare(connection)
         connection.execute(f"create table staging.{name} as select 1 as x")
         day = f"date '{name[11:15]}-{name[15:17]}-{name[17:19]}'" if "2024" in name else "null"
@@ -223,7 +233,7 @@ def test_a_slice_stays_for_a_look_and_not_for_ever(
                 else f"insert into audit.findings (table_name, audited_at) values"
                 f" ('{of}', '{audited}')"
             )
-        removals = plan(connection, {"core.log": LOG}, settings, date(2024, 6, 1))
+        removals = plan(connection, {"core.log": LOG}, settings.places, date(2024, 6, 1))
     assert [removal.place for removal in removals] == [f'staging."{name}"'] * gone
 
 
@@ -286,13 +296,13 @@ def test_receipts_and_pages_go_by_their_age(tmp_path: Path) -> None:
         os.utime(path, (written, written))
     with duckdb.connect() as connection:
         prepare(connection)
-        removals: list[Removal] = plan(connection, {}, settings, as_of)
+        removals: list[Removal] = plan(connection, {}, settings.places, as_of)
         gone = {str(path.relative_to(settings.home)) for r in removals for path in r.paths}
         assert gone == {
             "receipts/0123.json",
             "gx/results/core/events/newest/t/s.json",
             "dagster/history/runs/abc.db",
         }
-        enforce(removals, connection, {}, Warehouse.of(settings))
+        enforce(removals, connection, {}, installation.warehouse(settings))
     assert not (settings.home / "gx" / "results" / "core" / "events" / "newest" / "t").exists()
     assert (settings.home / "receipts" / "0124.json").exists()

@@ -7,9 +7,10 @@ import dagster as dg
 import pytest
 from dagster._core.instance.ref import InstanceRef
 
+from promo_assets.contract.project import PROJECT
 from promo_assets.orchestration.event_log import BatchedSqliteEventLogStorage
 from promo_assets.orchestration.runs import RunError, open_instance
-from promo_assets.settings import PROJECT, Settings
+from promo_assets.settings import Settings
 
 
 def test_the_production_instance_is_valid_and_keeps_everything_in_postgres(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_the_local_instance_batches_its_events_and_stays_in_its_home(
 ) -> None:
     for variable in ("DAGSTER_HOME", "PROMO_HOME", "PROMO_EVENT_LOG", "DAGSTER_EVENT_BATCH_SIZE"):
         monkeypatch.setenv(variable, "")
-    with open_instance(Settings(home=tmp_path / "home")) as instance:
+    with open_instance(Settings(home=tmp_path / "home").places) as instance:
         assert isinstance(instance, dg.DagsterInstance)
         assert isinstance(instance.event_log_storage, BatchedSqliteEventLogStorage)
         assert instance.telemetry_enabled is False
@@ -41,6 +42,6 @@ def test_a_broken_instance_file_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     (place / "dagster.yaml").write_text("concurency: {}")
     with (
         pytest.raises(RunError, match=r"dagster\.yaml: Dagster can't open its instance"),
-        open_instance(Settings(home=tmp_path)),
+        open_instance(Settings(home=tmp_path).places),
     ):
         pass

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from promo_assets.cli.main import _parser
-from promo_assets.settings import PROJECT
+from promo_assets.contract.project import PROJECT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 TARGETS = set(

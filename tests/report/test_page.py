@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.report.data import DayReport, read_days
 from promo_assets.report.page import render, totals, write
-from promo_assets.warehouse.connection import Warehouse
+from promo_assets.warehouse.connection import reader
 
 if TYPE_CHECKING:
     from tests.conftest import Shop
@@ -62,8 +63,8 @@ def checked(html: str) -> Page:
 
 
 def report_of(shop: Shop, day: date) -> DayReport:
-    with Warehouse.of(shop.settings).get_connection() as connection:
-        (report,) = read_days(connection, Window(day, day + timedelta(days=1)))
+    with installation.warehouse(shop.settings).reading() as read:
+        (report,) = read_days(read, Window(day, day + timedelta(days=1)))
     return report
 
 
@@ -92,15 +93,15 @@ def test_a_day_before_the_first_model_says_so(thirty_days: Shop) -> None:
 
 def test_a_day_without_any_table_is_a_page_too() -> None:
     with duckdb.connect() as connection:
-        (report,) = read_days(connection, Window(DAY, DAY + timedelta(days=1)))
+        (report,) = read_days(reader(connection), Window(DAY, DAY + timedelta(days=1)))
     page = checked(render(report))
     assert "No strategy was published for this day" in page.text
     assert "nothing was published for the day" in page.text
 
 
 def test_days_read_together_are_those_read_alone(thirty_days: Shop) -> None:
-    with Warehouse.of(thirty_days.settings).get_connection() as connection:
-        together = list(read_days(connection, Window(date(2024, 1, 5), date(2024, 1, 8))))
+    with installation.warehouse(thirty_days.settings).reading() as read:
+        together = list(read_days(read, Window(date(2024, 1, 5), date(2024, 1, 8))))
     for report in together:
         assert render(report) == render(report_of(thirty_days, report.day))
 

@@ -11,6 +11,7 @@ import duckdb
 import polars as pl
 import pytest
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.contract.events import EVENT_TYPES, REASONS
 from promo_assets.settings import Settings
@@ -32,7 +33,9 @@ def ingested(folder: Folder, place: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         path.unlink()
     start = folder.manifest.options.start
     window = Window(start, start + timedelta(days=folder.manifest.days))
-    source = open_source(Settings(home=place, source=f"files:{folder.path}", start=start))
+    source = open_source(
+        installation.delivery(Settings(home=place, source=f"files:{folder.path}", start=start))
+    )
     types = pl.DataFrame(
         [(kind.name, kind.needs_order_line, kind.needs_offer) for kind in EVENT_TYPES],
         schema=["event_type", "needs_order_line", "needs_offer"],

@@ -14,6 +14,7 @@ import duckdb
 import polars as pl
 import pytest
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.settings import Settings
 from promo_assets.simulation.calibration import FIGURES, measure
@@ -76,7 +77,9 @@ def opened() -> Iterator[list[str]]:
 
 def everything(folder: Path, home: Path, days: int, folder_start: Any) -> dict[str, pl.DataFrame]:
     """All that the platform's source takes from a folder."""
-    source = open_source(Settings(home=home, source=f"files:{folder}", start=folder_start))
+    source = open_source(
+        installation.delivery(Settings(home=home, source=f"files:{folder}", start=folder_start))
+    )
     window = Window(folder_start, folder_start + timedelta(days=days))
     found = {}
     with duckdb.connect() as connection:

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from promo_assets.settings import PROJECT
+from promo_assets.contract.project import PROJECT
 
 DOCUMENT = (PROJECT / "docs" / "bring-your-own.md").read_text(encoding="utf-8")
 FILE = re.compile(r"^`(shop/[^`]+)`\n\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.settings import Settings
 from promo_assets.sources import SourceError, open_source
@@ -98,9 +99,11 @@ def test_a_day_alone_gives_the_rows_that_the_year_gives(year, source) -> None:
 
 def test_an_unknown_source_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="Did you mean 'complete_journey'"):
-        open_source(Settings(home=tmp_path, source="complete_jurney"))
+        open_source(installation.delivery(Settings(home=tmp_path, source="complete_jurney")))
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="expected event files in events"):
-        open_source(Settings(home=tmp_path, source=f"files:{tmp_path / 'none'}"))
+        open_source(
+            installation.delivery(Settings(home=tmp_path, source=f"files:{tmp_path / 'none'}"))
+        )

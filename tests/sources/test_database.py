@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.settings import Settings, SettingsError, load_settings
 from promo_assets.sources import Source, SourceError, UnreachableError, open_source
@@ -79,7 +80,7 @@ def event(number: int, at: str | int | None, **told: Any) -> Row:
 
 def source_of(server: Server, mapping: Path | None = None, **told: Any) -> Database:
     settings = Settings(source=server.url(), start=FIRST, mapping=mapping, **told)
-    source = open_source(settings)
+    source = open_source(installation.delivery(settings))
     assert isinstance(source, Database)
     return source
 
@@ -304,7 +305,7 @@ def test_every_day_has_the_rows_that_the_same_rows_in_a_file_give(
     (tmp_path / "events").mkdir()
     pl.DataFrame(filed, infer_schema_length=None).write_csv(tmp_path / "events" / "a.csv")
     settings = Settings(source=f"files:{tmp_path}", start=FIRST, timezone=zone, home=tmp_path)
-    files = Files.at(tmp_path, settings)
+    files = Files.at(tmp_path, installation.delivery(settings))
     source = source_of(server, mapping, timezone=zone)
     shown = SHOWN
     if clock in ("fraction", "epoch"):  # As delivered, 1.500000 is not 1.5.
@@ -625,7 +626,7 @@ def test_items_users_identities_and_consents_are_those_of_the_same_files(
         server.insert(name, rows)
         pl.DataFrame(rows).write_csv(tmp_path / f"{name}.csv")
     told = {"start": FIRST, "timezone": "America/New_York", "home": tmp_path}
-    files = Files.at(tmp_path, Settings(source=f"files:{tmp_path}", **told))
+    files = Files.at(tmp_path, installation.delivery(Settings(source=f"files:{tmp_path}", **told)))
     source = source_of(server, timezone="America/New_York")
     for method in ("items", "users", "device_links", "consents"):
         found, expected = (
@@ -746,7 +747,7 @@ def test_no_message_about_a_url_tells_its_password(
     settings = Settings(source=url)
     assert "s3cret" not in repr(settings) + str(settings)
     try:
-        told = repr(open_source(settings))
+        told = repr(open_source(installation.delivery(settings)))
     except SourceError as error:
         told = "".join(traceback.format_exception(error))
     assert "s3cret" not in told
@@ -762,7 +763,7 @@ def test_a_password_may_be_a_setting_of_its_own(server: Server) -> None:
     create(server)
     url = f"{server.kind}://{USER}@127.0.0.1:{server.port}/shop"
     told = Settings(source=url, source_password=SecretStr(PASSWORD), start=FIRST)
-    source = open_source(told)
+    source = open_source(installation.delivery(told))
     assert isinstance(source, Database)
     source.check()
 
@@ -772,7 +773,7 @@ def test_a_socket_is_an_address_too(server: Server) -> None:
     option = {"mariadb": "socket", "postgresql": "host"}[server.kind]
     port = {"mariadb": "", "postgresql": f"localhost:{server.port}"}[server.kind]
     url = f"{server.kind}://{USER}:{quote(PASSWORD, safe='')}@{port}/shop?{option}={server.socket}"
-    source = open_source(Settings(source=url, start=FIRST))
+    source = open_source(installation.delivery(Settings(source=url, start=FIRST)))
     assert isinstance(source, Database)
     source.check()
 
@@ -789,7 +790,7 @@ def test_a_socket_is_an_address_too(server: Server) -> None:
 def test_a_server_that_refuses_or_is_down_is_told_without_the_password(
     server: Server, change: dict[str, Any], type_: type[SourceError]
 ) -> None:
-    source = open_source(Settings(source=server.url(**change), start=FIRST))
+    source = open_source(installation.delivery(Settings(source=server.url(**change), start=FIRST)))
     assert isinstance(source, Database)
     with pytest.raises(SourceError) as told:
         source.check()

@@ -162,7 +162,7 @@ def test_a_run_that_meets_a_fault_tells_it_and_not_the_password(
     settings = Settings(**{**told, "home": tmp_path / "home"})
     # What is there without the events' table goes through.
     window = Window(new_shop.day(0), new_shop.day(1))
-    with open_instance(settings) as instance:
+    with open_instance(settings.places) as instance:
         results = run_days(
             window, settings, build_definitions(settings), instance, groups=["events"]
         )

@@ -14,6 +14,7 @@ import duckdb
 import polars as pl
 import pytest
 
+from promo_assets import installation
 from promo_assets.settings import Settings
 from promo_assets.sources import (
     CONSENT_COLUMNS,
@@ -43,7 +44,7 @@ def read(folder: Path, table: str, timezone: str = "UTC") -> list[tuple[Any, ...
         home=folder / "home", source=f"files:{folder}", start=date(2024, 1, 1), timezone=timezone
     )
     with duckdb.connect() as connection:
-        query = getattr(open_source(told), table)(connection)
+        query = getattr(open_source(installation.delivery(told)), table)(connection)
         found = connection.execute(f"{query.sql} order by all", dict(query.parameters))
         types = {name: str(type_) for name, type_, *_ in found.description}
         assert list(types) == list(COLUMNS[table])

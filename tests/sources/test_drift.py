@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
+from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import load_contracts
 from promo_assets.gates.audit import Auditor
 from promo_assets.gates.verdict import Finding, Verdict
-from promo_assets.orchestration.table_asset import Production
-from promo_assets.settings import PROJECT
 from promo_assets.tables.events import raw_events
-from promo_assets.warehouse.connection import Warehouse
+from promo_assets.tables.table import Production
 from promo_assets.warehouse.publish import Slice, prepare, publish, stage
 from tests.conftest import COLUMNS, Event, Shop
 
@@ -32,15 +32,13 @@ RAW = load_contracts(PROJECT / "expectations")["raw.events"]
 def take(shop: Shop, first: int, last: int) -> Verdict:
     """Stage and audit the days of ``raw.events``; publish those that are not held back."""
     window = Window(shop.day(first), shop.day(last + 1))
-    warehouse = Warehouse.of(shop.settings)
+    warehouse = installation.warehouse(shop.settings)
     target = Slice(RAW, window)
     with warehouse.get_connection() as connection:
         prepare(connection)
-        production = Production(
-            RAW, connection, window, (), (), shop.settings, "test", print, lambda notes: None
-        )
-        stage(connection, target, raw_events(production))
-    auditor = Auditor(Path(warehouse.database), warehouse.config, None)
+        production = Production(RAW, connection, window, (), (), "test", print, lambda notes: None)
+        stage(connection, target, raw_events(production, installation.intake(shop.settings)))
+    auditor = Auditor(warehouse, None)
     verdict = auditor.audit(RAW, target.staged, (window.start, window.end))
     auditor.close()
     with warehouse.get_connection() as connection:

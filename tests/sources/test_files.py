@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.settings import Settings
 from promo_assets.sources import Source, SourceError, open_source
@@ -85,7 +86,7 @@ def source_of(folder: Path, timezone: str = "UTC") -> Source:
     told = Settings(
         home=folder.parent / "home", source=f"files:{folder.parent}", start=FIRST, timezone=timezone
     )
-    return open_source(told)
+    return open_source(installation.delivery(told))
 
 
 def read(events: Path, shown: str = SHOWN, timezone: str = "UTC", window: Window = MONTH) -> Any:
@@ -314,7 +315,7 @@ def test_other_globs_than_events_can_be_told(events: Path) -> None:
 def test_a_simulated_shop_is_read_like_files_under_its_own_name(events: Path) -> None:
     write_csv(events / "a.csv", ROW)
     told = Settings(home=events.parent / "home", start=FIRST)
-    source = Files.at(events.parent, told, name="simulated")
+    source = Files.at(events.parent, installation.delivery(told), name="simulated")
     with duckdb.connect() as connection:
         query = source.events(MONTH, connection)
         found = connection.execute(f"select source from ({query.sql})", query.parameters)
@@ -364,4 +365,6 @@ def test_a_place_that_is_no_source_is_told_with_what_is_expected(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SourceError, match=r"is not a folder; expected event files in events/"):
-        open_source(Settings(source=f"files:{tmp_path / place}", start=FIRST))
+        open_source(
+            installation.delivery(Settings(source=f"files:{tmp_path / place}", start=FIRST))
+        )

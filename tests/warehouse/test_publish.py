@@ -59,7 +59,7 @@ def rows(*named: tuple[int, str, float]) -> pl.DataFrame:
 
 @pytest.fixture
 def connection(tmp_path: Path):
-    with Warehouse(database=str(tmp_path / "w.duckdb")).get_connection() as opened:
+    with Warehouse(tmp_path / "w.duckdb").get_connection() as opened:
         prepare(opened)
         yield opened
 
@@ -212,7 +212,7 @@ def test_a_table_without_window_is_replaced_whole(connection) -> None:
 def test_any_sequence_of_writes_leaves_each_day_as_last_published(tmp_path_factory, writes) -> None:
     path = tmp_path_factory.mktemp("w") / "w.duckdb"
     expected: dict[int, str] = {}
-    with Warehouse(database=str(path)).get_connection() as connection:
+    with Warehouse(path).get_connection() as connection:
         prepare(connection)
         for number, (start, length, held) in enumerate(writes):
             offsets = range(start, start + length)
@@ -229,7 +229,7 @@ def test_any_sequence_of_writes_leaves_each_day_as_last_published(tmp_path_facto
 
 
 def _publish_for_ever(path: str, ready) -> None:
-    with Warehouse(database=path).get_connection() as connection:
+    with Warehouse(path).get_connection() as connection:
         prepare(connection)
         for number in range(10_000):
             frame = pl.DataFrame(
@@ -250,7 +250,7 @@ def test_a_kill_leaves_the_last_good_state(tmp_path: Path, wait: float) -> None:
     time.sleep(wait)
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
-    with Warehouse(database=path).get_connection() as connection:
+    with Warehouse(path).get_connection() as connection:
         names, count = connection.execute(
             "select count(distinct name), count(*) from core.things"
         ).fetchone()
@@ -260,7 +260,7 @@ def test_a_kill_leaves_the_last_good_state(tmp_path: Path, wait: float) -> None:
 
 
 def _hold(path: str, ready, done) -> None:
-    with Warehouse(database=path).get_connection():
+    with Warehouse(path).get_connection():
         ready.set()
         done.wait(60)
 
@@ -275,11 +275,11 @@ def test_another_processs_lock_is_waited_for_and_named(tmp_path: Path) -> None:
         assert ready.wait(60)
         with (
             pytest.raises(WarehouseError, match=f"PID {process.pid}"),
-            Warehouse(database=path, retry=False).get_connection(),
+            Warehouse(path, retry=False).get_connection(),
         ):
             pass
         done.set()
-        with Warehouse(database=path).get_connection() as connection:
+        with Warehouse(path).get_connection() as connection:
             assert connection.execute("select 1").fetchone() == (1,)
     finally:
         done.set()
@@ -291,14 +291,14 @@ def test_a_file_that_is_no_database_is_named_and_kept(tmp_path: Path) -> None:
     path.write_bytes(b"not a database" * 100)
     with (
         pytest.raises(WarehouseError, match="not a readable DuckDB database"),
-        Warehouse(database=str(path)).get_connection(),
+        Warehouse(path).get_connection(),
     ):
         pass
     assert path.read_bytes() == b"not a database" * 100
 
 
 def test_the_connection_is_closed_after_an_error(tmp_path: Path) -> None:
-    warehouse = Warehouse(database=str(tmp_path / "w.duckdb"))
+    warehouse = Warehouse(tmp_path / "w.duckdb")
     with pytest.raises(RuntimeError, match="mine"), warehouse.get_connection() as connection:
         raise RuntimeError("mine")
     with pytest.raises(duckdb.ConnectionException):

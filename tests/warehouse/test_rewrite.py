@@ -33,9 +33,9 @@ SECRET = "person-00000077"
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Warehouse:
     """A warehouse with one of everything that DuckDB's catalogue knows."""
-    made = Warehouse(
-        database=str(tmp_path / "home" / "warehouse.duckdb"),
-        connection_config={"memory_limit": "500MB", "threads": 2},
+    made = Warehouse.with_options(
+        tmp_path / "home" / "warehouse.duckdb",
+        {"memory_limit": "500MB", "threads": 2},
         retry=False,
     )
     with made.get_connection() as connection:
@@ -53,7 +53,7 @@ def erase(warehouse: Warehouse) -> None:
 
 def on_disk(warehouse: Warehouse, text: str) -> set[str]:
     """The files of the warehouse's folder that hold the text."""
-    folder = Path(warehouse.database).parent
+    folder = warehouse.path.parent
     return {path.name for path in folder.iterdir() if text.encode() in path.read_bytes()}
 
 
@@ -78,7 +78,7 @@ def test_everything_else_survives(warehouse: Warehouse) -> None:
     done = rewrite(warehouse)
     assert done.bytes_before > 0
     assert done.bytes_after == Path(warehouse.database).stat().st_size
-    assert [path.name for path in Path(warehouse.database).parent.iterdir()] == ["warehouse.duckdb"]
+    assert [path.name for path in warehouse.path.parent.iterdir()] == ["warehouse.duckdb"]
     with warehouse.get_connection() as connection:
         assert connection.execute("select * from raw.good order by all").fetchall() == rows
         assert connection.execute('select "a b".y[1] from "Odd one"."select"').fetchall() == [
@@ -144,8 +144,8 @@ from promo_assets.warehouse.connection import Warehouse
 home, work = Path(sys.argv[1]), Path(sys.argv[2])
 
 def of(folder):
-    return Warehouse(database=str(folder / "warehouse.duckdb"), retry=False,
-                     connection_config={"memory_limit": "500MB", "threads": 1})
+    options = {"memory_limit": "500MB", "threads": 1}
+    return Warehouse.with_options(folder / "warehouse.duckdb", options, retry=False)
 
 def apart(act):
     # DuckDB is only ever opened in a child: the parent stays free to fork.
@@ -204,7 +204,7 @@ def test_a_kill_at_any_line_leaves_a_usable_warehouse_and_rewriting_can_be_repea
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
     erase(warehouse)
-    home = Path(warehouse.database).parent
+    home = warehouse.path.parent
     told = subprocess.run(
         [sys.executable, "-c", KILLING, str(home), str(tmp_path / "work"), "4"],
         capture_output=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from promo_assets.settings import PROJECT
+from promo_assets.contract.project import PROJECT
 from promo_assets.strategy.offers.catalogue import CatalogueError, Kind, load_catalogue
 
 GOOD = "offers:\n  - {id: five, name: Five off, kind: amount_off, value: 5}\n"

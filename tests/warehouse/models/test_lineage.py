@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import load_contracts
-from promo_assets.settings import PROJECT
 from promo_assets.warehouse.models.lineage import column_lineage
 from promo_assets.warehouse.models.model import ModelError, SqlModel, load_model, load_models
 

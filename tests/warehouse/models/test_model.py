@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import load_contracts
-from promo_assets.settings import PROJECT
 from promo_assets.warehouse.models.model import (
     ModelError,
     SqlModel,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import sqlglot
 
+from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import load_contracts
-from promo_assets.settings import PROJECT
 from promo_assets.warehouse.models.model import SqlModel, load_model, load_models
 from promo_assets.warehouse.models.spark import spark_findings, to_spark
 

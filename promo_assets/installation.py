@@ -1,0 +1,103 @@
+"""What each room is handed of the settings: the only module that knows the rooms and the settings.
+
+Here: one small function a room. Not here: assembling Dagster's definitions (``definitions.py``),
+and reading the environment (``settings.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from promo_assets.contract.project import EXPECTATIONS
+from promo_assets.contract.tables import TableContract, load_contracts
+from promo_assets.orchestration.partitions import Partitions
+from promo_assets.people import identity
+from promo_assets.people.consent import ConsentRule
+from promo_assets.people.pseudonyms import keys_of
+from promo_assets.privacy.erasure import Place
+from promo_assets.settings import Settings
+from promo_assets.sources import Delivery
+from promo_assets.strategy.allocation.decisions import Experiment
+from promo_assets.tables import events, propensity, strategy
+from promo_assets.warehouse.connection import Warehouse
+
+
+def contracts() -> Mapping[str, TableContract]:
+    """The contract of every table, by its name."""
+    return load_contracts(EXPECTATIONS)
+
+
+def partitions(settings: Settings) -> Partitions:
+    """The days, weeks and segments that can be materialised."""
+    return Partitions.starting(settings.start, settings.last_day)
+
+
+def warehouse(settings: Settings) -> Warehouse:
+    return Warehouse.at(
+        settings.places.warehouse,
+        memory_limit=settings.memory_limit,
+        threads=settings.threads,
+        spill=settings.places.spill,
+    )
+
+
+def delivery(settings: Settings) -> Delivery:
+    return Delivery(
+        settings.source,
+        settings.source_folder,
+        settings.start,
+        settings.timezone,
+        settings.places.inventory,
+        settings.mapping,
+        settings.source_password,
+    )
+
+
+def pseudonym_keys(settings: Settings) -> tuple[str, ...]:
+    """Raises `PseudonymKeyError` where there is no usable key."""
+    told = settings.pseudonym_key
+    return keys_of(told.get_secret_value() if told else None, settings.source)
+
+
+def identity_rules(settings: Settings) -> identity.Rules:
+    return identity.Rules(
+        link_days=settings.identity_link_days,
+        people_per_device=settings.identity_people_per_device,
+        identifiers=settings.identity_max_identifiers,
+        hindsight_days=settings.identity_hindsight_days,
+    )
+
+
+def consent(settings: Settings) -> ConsentRule:
+    purposes = {part.strip() for part in settings.consent_purposes.split(",")} - {""}
+    return ConsentRule(tuple(sorted(purposes)), settings.consent_unknown == "allow")
+
+
+def erasure(settings: Settings) -> Place:
+    """Where a person is looked for."""
+    return Place(settings.places, warehouse(settings), settings.source_folder)
+
+
+def intake(settings: Settings) -> events.Intake:
+    """What the tables of events depend on."""
+    return events.Intake(
+        delivery(settings), settings.pseudonym_key, identity_rules(settings), settings.catalogue
+    )
+
+
+def learning(settings: Settings) -> propensity.Learning:
+    """What the propensity model depends on."""
+    places = settings.places
+    store = propensity.ModelStore(places.tracking_uri, places.model_store)
+    return propensity.Learning(settings.horizon_days, settings.train_every_weeks, store)
+
+
+def deciding(settings: Settings) -> strategy.Given:
+    """What strategies depend on."""
+    return strategy.Given(
+        settings.catalogue,
+        settings.budget,
+        settings.margin_rate,
+        Experiment(settings.experiment, settings.holdout_share),
+        consent(settings),
+    )
