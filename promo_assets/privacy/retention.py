@@ -187,8 +187,9 @@ def old_models(home: Home, before: date, champions: Collection[int], *, remove: 
     if not home.tracking.exists():
         return 0
     from promo_assets.learning.tracking import Tracking
+    from promo_assets.propensity.record import PROPENSITY
 
-    tracking = Tracking(home.tracking_uri, home.model_store)
+    tracking = Tracking(home.tracking_uri, home.model_store, PROPENSITY)
     runs = tracking.runs_before(datetime.combine(before, time(), UTC), champions)
     if runs and remove:
         tracking.remove_runs(runs)

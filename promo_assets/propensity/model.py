@@ -16,14 +16,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from promo_assets.learning.tracking import ModelFileError
 from promo_assets.propensity.dataset import feature_matrix
 
 BOOSTER = "booster.txt"
 MANIFEST = "manifest.json"
-
-
-class ModelFileError(RuntimeError):
-    """A model's files are missing or are not those that were recorded."""
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,7 @@ def training_set(production: Production, horizon_days: int) -> Query:
 def trainings(production: Production, learning: Learning) -> pl.DataFrame:
     """Train the models of the window's weeks and log each to MLflow as one run."""
     from promo_assets.propensity.dataset import TrainingError
+    from promo_assets.propensity.record import record_of
     from promo_assets.propensity.training import TrainingSettings, train
 
     rows: list[dict[str, Any]] = []
@@ -138,7 +139,7 @@ def trainings(production: Production, learning: Learning) -> pl.DataFrame:
         except TrainingError as error:
             rows[-1] |= {"status": "too_little_history", "detail": str(error)}
             continue
-        logged = tracking(learning.store).log_training(result, _tags(production, week))
+        logged = tracking(learning.store).log(record_of(result), _tags(production, week))
         production.log(f"week {week}: AUC {result.metrics['auc']:.4f}, MLflow run {logged.run_id}")
         rows[-1] |= {
             "status": "trained",
@@ -166,9 +167,9 @@ def champions(production: Production, learning: Learning) -> pl.DataFrame:
         training = production.row(TRAINED, {"week": week})
         row = {"week": week, "promoted": False, "reason": "no model was trained this week"}
         if training is not None:
-            store = tracking(learning.store)
-            new = store.load_model(training["model_version"], training["sha256"])
-            old = store.load_model(current["model_version"], current["sha256"]) if current else None
+            store = learning.store
+            new = model_of(store, training["model_version"], training["sha256"])
+            old = model_of(store, current["model_version"], current["sha256"]) if current else None
             test = split_by_time(labelled(production, week), horizon=learning.horizon_days).test
             decision = decide(new, old, test)
             row |= {
@@ -222,15 +223,18 @@ def labelled(production: Production, week: date) -> pl.DataFrame:
 def tracking(store: ModelStore) -> Tracking:
     """The process's MLflow store of an installation."""
     from promo_assets.learning.tracking import Tracking
+    from promo_assets.propensity.record import PROPENSITY
 
     store.artifacts.mkdir(parents=True, exist_ok=True)
-    return Tracking(store.uri, store.artifacts)
+    return Tracking(store.uri, store.artifacts, PROPENSITY)
 
 
 @lru_cache(maxsize=8)
 def model_of(store: ModelStore, version: int, sha256: str) -> PropensityModel:
     """A registered model; the last few stay in memory."""
-    return tracking(store).load_model(version, sha256)
+    from promo_assets.propensity.record import load_model
+
+    return load_model(tracking(store), version, sha256)
 
 
 def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[Table]:

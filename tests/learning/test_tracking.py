@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from mlflow import MlflowClient
 
-from promo_assets.learning.tracking import CHAMPION, EXPERIMENT, REGISTERED, Tracking
-from promo_assets.propensity.model import ModelFileError
+from promo_assets.learning.tracking import CHAMPION, ModelFileError, Tracking
+from promo_assets.propensity.record import PROPENSITY, load_model, record_of
 from promo_assets.propensity.training import RFM, TrainingResult, TrainingSettings, train
 
 TAGS = {"dagster_run_id": "r1", "partition": "2024-02-26", "gates": "12 passed, 0 failed"}
@@ -37,7 +37,7 @@ def result(frame: pl.DataFrame) -> TrainingResult:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
     """One store for the module: MLflow takes seconds to create its database."""
     home = tmp_path_factory.mktemp("mlflow")
-    return Tracking(f"sqlite:///{home / 'mlflow.db'}", home / "mlartifacts")
+    return Tracking(f"sqlite:///{home / 'mlflow.db'}", home / "mlartifacts", PROPENSITY)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def client(store: Tracking) -> MlflowClient:
 def test_a_training_becomes_a_finished_run_with_all_that_is_known_of_it(
     store: Tracking, client: MlflowClient, result: TrainingResult
 ) -> None:
-    logged = store.log_training(result, TAGS)
+    logged = store.log(record_of(result), TAGS)
     run = client.get_run(logged.run_id)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(PROPENSITY.experiment)
     assert experiment is not None
     assert run.info.experiment_id == experiment.experiment_id
     assert run.info.status == "FINISHED"
@@ -69,7 +69,7 @@ def test_a_training_becomes_a_finished_run_with_all_that_is_known_of_it(
 def test_a_run_holds_its_plots_its_confusion_matrix_and_a_model_without_pickles(
     store: Tracking, client: MlflowClient, result: TrainingResult, tmp_path: Path
 ) -> None:
-    logged = store.log_training(result, TAGS)
+    logged = store.log(record_of(result), TAGS)
     folder = Path(client.download_artifacts(logged.run_id, "", str(tmp_path)))
     assert {path.stem for path in (folder / "plots").glob("*.png")} == PLOTS
     assert json.loads((folder / "confusion.json").read_text()) == result.confusion
@@ -79,11 +79,11 @@ def test_a_run_holds_its_plots_its_confusion_matrix_and_a_model_without_pickles(
 def test_a_training_becomes_a_registered_version_that_leads_back_to_its_run(
     store: Tracking, client: MlflowClient, result: TrainingResult, frame: pl.DataFrame
 ) -> None:
-    logged = store.log_training(result, TAGS)
-    version = client.get_model_version(REGISTERED, str(logged.model_version))
+    logged = store.log(record_of(result), TAGS)
+    version = client.get_model_version(PROPENSITY.model, str(logged.model_version))
     assert version.run_id == logged.run_id
     assert version.tags["sha256"] == logged.sha256 == result.model.sha256
-    loaded = store.load_model(logged.model_version, logged.sha256)
+    loaded = load_model(store, logged.model_version, logged.sha256)
     assert loaded == result.model
     np.testing.assert_array_equal(loaded.predict(frame), result.model.predict(frame))
 
@@ -91,7 +91,7 @@ def test_a_training_becomes_a_registered_version_that_leads_back_to_its_run(
 def test_training_a_week_again_is_a_new_run_and_a_new_version(
     store: Tracking, result: TrainingResult
 ) -> None:
-    first, second = (store.log_training(result, TAGS) for _ in range(2))
+    first, second = (store.log(record_of(result), TAGS) for _ in range(2))
     assert first.run_id != second.run_id
     assert second.model_version == first.model_version + 1
     assert first.sha256 == second.sha256
@@ -100,33 +100,33 @@ def test_training_a_week_again_is_a_new_run_and_a_new_version(
 def test_a_model_that_was_changed_in_the_store_is_refused(
     store: Tracking, client: MlflowClient, result: TrainingResult
 ) -> None:
-    logged = store.log_training(result, TAGS)
+    logged = store.log(record_of(result), TAGS)
     uri = client.get_run(logged.run_id).info.artifact_uri
     booster = Path(uri.removeprefix("file://")) / "model" / "booster.txt"
     booster.write_text(booster.read_text().replace("leaf_value=", "leaf_value=9", 1))
     with pytest.raises(ModelFileError, match="changed after training"):
-        store.load_model(logged.model_version, logged.sha256)
+        load_model(store, logged.model_version, logged.sha256)
 
 
 def test_an_unknown_version_is_named(store: Tracking, result: TrainingResult) -> None:
-    store.log_training(result, TAGS)
-    with pytest.raises(ModelFileError, match=f"version 999 of {REGISTERED}"):
-        store.load_model(999, result.model.sha256)
+    store.log(record_of(result), TAGS)
+    with pytest.raises(ModelFileError, match=f"version 999 of {PROPENSITY.model}"):
+        load_model(store, 999, result.model.sha256)
 
 
 def test_the_champion_is_an_alias_that_moves(
     store: Tracking, client: MlflowClient, result: TrainingResult
 ) -> None:
-    first, second = (store.log_training(result, TAGS).model_version for _ in range(2))
+    first, second = (store.log(record_of(result), TAGS).model_version for _ in range(2))
     store.set_champion(first)
     assert store.champion_version() == first
     store.set_champion(second)
     assert store.champion_version() == second
-    assert int(client.get_model_version_by_alias(REGISTERED, CHAMPION).version) == second
+    assert int(client.get_model_version_by_alias(PROPENSITY.model, CHAMPION).version) == second
 
 
 def test_a_store_without_a_champion_has_none(tmp_path: Path) -> None:
-    store = Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlartifacts")
+    store = Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlartifacts", PROPENSITY)
     assert store.champion_version() is None
 
 
@@ -135,10 +135,12 @@ def test_a_training_that_can_not_be_written_is_a_failed_run(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    broken = Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlartifacts")
-    experiment = broken.client.create_experiment(EXPERIMENT, artifact_location=blocked.as_uri())
+    broken = Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlartifacts", PROPENSITY)
+    experiment = broken.client.create_experiment(
+        PROPENSITY.experiment, artifact_location=blocked.as_uri()
+    )
     with pytest.raises(OSError, match="file"):
-        broken.log_training(result, TAGS)
+        broken.log(record_of(result), TAGS)
     (run,) = broken.client.search_runs([experiment])
     assert run.info.status == "FAILED"
 
@@ -147,25 +149,25 @@ def test_nothing_is_written_to_the_current_folder(
     store: Tracking, result: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    logged = store.log_training(result, TAGS)
-    store.load_model(logged.model_version, logged.sha256)
+    logged = store.log(record_of(result), TAGS)
+    load_model(store, logged.model_version, logged.sha256)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_old_trainings_that_were_never_in_force_can_be_removed_for_good(
     tmp_path: Path, result: TrainingResult
 ) -> None:
-    store = Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlartifacts")
-    champion, kept, gone = (store.log_training(result, TAGS) for _ in range(3))
+    store = Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlartifacts", PROPENSITY)
+    champion, kept, gone = (store.log(record_of(result), TAGS) for _ in range(3))
     store.set_champion(champion.model_version)
     before, now = datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(minutes=1)
     assert store.runs_before(before, {kept.model_version}) == []
     assert set(store.runs_before(now, {kept.model_version})) == {champion.run_id, gone.run_id}
     store.remove_runs([champion.run_id, gone.run_id])
     for logged in (champion, kept):
-        store.load_model(logged.model_version, logged.sha256)
+        load_model(store, logged.model_version, logged.sha256)
     with pytest.raises(ModelFileError):
-        store.load_model(gone.model_version, gone.sha256)
+        load_model(store, gone.model_version, gone.sha256)
     assert store.runs_before(now, ()) == [kept.run_id, champion.run_id]
     assert not list(store.artifacts.rglob(f"*{gone.run_id}*"))
     assert store.champion_version() == champion.model_version

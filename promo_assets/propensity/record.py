@@ -1,0 +1,107 @@
+"""What MLflow keeps of a training of the purchase model, and how a kept model is read again.
+
+Not here: the store itself (``learning/tracking.py``).
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promo_assets.learning import evaluation
+from promo_assets.learning.tracking import MODEL_FOLDER, Record, Registry, Tracking
+from promo_assets.propensity.model import PropensityModel
+from promo_assets.propensity.training import TrainingResult
+
+PROPENSITY = Registry(
+    "propensity", "promo_propensity", "Probability of a purchase within the horizon."
+)
+TOP_FEATURES = 15
+
+
+def record_of(result: TrainingResult) -> Record:
+    """Parameters, metrics, plots and the model itself."""
+    cut_off = str(result.settings.cut_off)
+    return Record(
+        f"{cut_off} propensity",
+        _params(result),
+        {**result.metrics, **{name: float(count) for name, count in result.confusion.items()}},
+        partial(_write, result),
+        result.model.sha256,
+        {"cut_off": cut_off},
+    )
+
+
+def load_model(tracking: Tracking, version: int, sha256: str) -> PropensityModel:
+    """The registered model of a version, if its files have the recorded SHA-256.
+
+    Raises `ModelFileError` when the version is unknown or its files differ.
+    """
+    with tracking.model_files(version) as folder:
+        return PropensityModel.load(folder, sha256)
+
+
+def _params(result: TrainingResult) -> dict[str, Any]:
+    settings = result.settings
+    values: dict[str, Any] = {f"lightgbm.{name}": v for name, v in settings.lightgbm.items()}
+    values |= {
+        "cut_off": settings.cut_off,
+        "horizon_days": settings.horizon,
+        "seed": settings.seed,
+        "features": len(result.model.features),
+    }
+    for part, told in result.split.items():
+        values |= {f"{part}.{name}": value for name, value in told.items()}
+    return values
+
+
+def _write(result: TrainingResult, folder: Path) -> None:
+    result.model.save(folder / MODEL_FOLDER)
+    (folder / "confusion.json").write_text(json.dumps(dict(result.confusion), indent=1))
+    (folder / "importance.json").write_text(json.dumps(dict(result.importance), indent=1))
+    _write_plots(result, folder / "plots")
+
+
+def _write_plots(result: TrainingResult, folder: Path) -> None:
+    """ROC, precision-recall, calibration, gain and importance, each as a small PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    folder.mkdir()
+    y, p = result.test_labels, result.test_scores
+    scores, shares, _ = evaluation.calibration_curve(y, p)
+    fpr, tpr = evaluation.roc_curve(y, p)
+    recall, precision = evaluation.precision_recall_curve(y, p)
+    users, buyers = evaluation.gain_curve(y, p)
+    auc = result.metrics["auc"]
+    lines = {
+        "roc": (fpr, tpr, "false positive rate", "true positive rate", f"AUC {auc:.4f}", True),
+        "precision_recall": (recall, precision, "recall", "precision", "Precision-recall", False),
+        "calibration": (scores, shares, "mean score", "share of buyers", "Calibration", True),
+        "gain": (users, buyers, "share of users", "share of buyers reached", "Gain", True),
+    }
+    for name, (x, values, x_label, y_label, title, diagonal) in lines.items():
+        figure = Figure(figsize=(4, 3.2), dpi=90, layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(_thin(x), _thin(values), marker="o" if name == "calibration" else None, ms=4)
+        if diagonal:
+            axes.plot([0, 1], [0, 1], lw=0.8, ls="--", color="grey")
+        axes.set(xlabel=x_label, ylabel=y_label, title=title)
+        FigureCanvasAgg(figure).print_png(str(folder / f"{name}.png"))
+    top = list(result.importance.items())[:TOP_FEATURES][::-1]
+    figure = Figure(figsize=(5, 4), dpi=90, layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh([name for name, _ in top], [value for _, value in top])
+    axes.set(title="Importance (total gain)")
+    FigureCanvasAgg(figure).print_png(str(folder / "importance.png"))
+
+
+def _thin(values: np.ndarray, points: int = 400) -> np.ndarray:
+    """At most ``points`` of a curve's points, ends included."""
+    if len(values) <= points:
+        return values
+    return values[np.linspace(0, len(values) - 1, points).astype(int)]
