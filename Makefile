@@ -30,6 +30,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 
 dev: setup ## Dagster UI and MLflow UI on 127.0.0.1
 	@$(BIN)/promo dev
