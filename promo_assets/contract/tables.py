@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from promo_assets.contract.located_yaml import load
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 TYPE = re.compile(r"[A-Z][A-Z ]*(\(\d+(,\s*\d+)?\))?(\[\])?")
@@ -175,21 +176,13 @@ class TableContract(_Strict):
 
 def load_contract(path: Path) -> TableContract:
     """Read one contract; its table's name is its path (``<schema>/<table>.yaml``)."""
-    table = f"{path.parent.name}.{path.stem}"
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    except yaml.YAMLError as error:
-        raise ContractError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ContractError(f"{path}: expected a mapping with 'columns', got {type(raw).__name__}")
-    try:
-        return TableContract.model_validate({"table": table, **raw})
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
-            for item in error.errors()
-        )
-        raise ContractError(f"{path}: {problems}") from error
+    return load(
+        path,
+        TableContract,
+        ContractError,
+        holds="a mapping with 'columns'",
+        beside={"table": f"{path.parent.name}.{path.stem}"},
+    )
 
 
 def load_contracts(root: Path) -> dict[str, TableContract]:

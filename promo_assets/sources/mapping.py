@@ -9,22 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from promo_assets.contract.events import EVENT_COLUMNS
-from promo_assets.contract.located_yaml import (
-    Location,
-    line_of,
-    lines_of,
-    nearest,
-    repeated_keys,
-    short,
-)
+from promo_assets.contract.located_yaml import Location, Problem, load, nearest
 from promo_assets.sources import (
     CONSENT_COLUMNS,
     ITEM_COLUMNS,
@@ -245,28 +236,15 @@ def load_mapping(path: Path) -> SourceMapping:
     """
     if not path.exists():
         return SourceMapping()
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MappingError(f"{path}: not valid YAML: {error}") from error
-    if node is None:
-        return SourceMapping()
-    raw = _as_written(node)
-    if not isinstance(raw, dict):
-        raise MappingError(
-            f"{path}:1: expected keys such as 'columns:' and 'values:', found {short(raw)}"
-        )
-    lines = dict(lines_of(node, ()))
-    problems = list(repeated_keys(node))
-    try:
-        mapping = SourceMapping.model_validate(raw)
-    except ValidationError as error:
-        problems += dict.fromkeys(_explain(item, lines) for item in error.errors())
-    else:
-        problems += [(line_of(lines, at), text) for at, text in _contradictions(mapping)]
-    if problems:
-        raise MappingError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(problems)))
-    return mapping
+    return load(
+        path,
+        SourceMapping,
+        MappingError,
+        holds="keys such as 'columns:' and 'values:'",
+        texts=True,
+        shapes=_shape,
+        check=_contradictions,
+    )
 
 
 def cents_sql(text: str) -> str:
@@ -279,16 +257,7 @@ def cents_sql(text: str) -> str:
     )
 
 
-def _as_written(node: yaml.Node) -> Any:
-    """Scalars as the text that was written (``1``, ``yes`` and ``0.10`` stay so), null as None."""
-    if isinstance(node, yaml.MappingNode):
-        return {str(key.value): _as_written(value) for key, value in node.value}
-    if isinstance(node, yaml.SequenceNode):
-        return [_as_written(value) for value in node.value]
-    return None if node.tag == "tag:yaml.org,2002:null" else node.value
-
-
-def _contradictions(mapping: SourceMapping) -> Iterator[tuple[Location, str]]:
+def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
     """What each key alone allows, but not together: where, and what is wrong."""
     known: dict[str, tuple[Collection[str], str]] = {
         "columns": (COLUMNS, "is no column of the contract"),
@@ -319,33 +288,13 @@ def _contradictions(mapping: SourceMapping) -> Iterator[tuple[Location, str]]:
             yield ("drop",), f"drop: {name!r} is required; without it no row can be used"
 
 
-PLAIN = {
-    "model_type": "keys and values",
-    "model_attributes_type": "keys and values",
-    "dict_type": "keys and values, one a line",
-    "tuple_type": "a list such as [a, b]",
-    "string_type": "text",
-    "string_too_short": "a name",
-    "literal_error": "cents or currency",
-}
-"""What pydantic expects, in the words of someone who writes YAML."""
-
-
-def _explain(error: ErrorDetails, lines: Mapping[Location, int]) -> tuple[int, str]:
-    """One problem as (line, text): the key, what was found, what was expected."""
-    at: Location = tuple(error["loc"])
-    if at[0] == "columns" and len(at) > 2:  # One of three shapes, each of which failed.
-        at = at[:2]
-        text = "expected a delivered column's name, a list of names, or {value: a constant}"
-    elif at[0] == "events" and len(at) > 1:
-        at = at[:1]
-        text = "expected a glob such as logs/**/*.csv, or a list of them"
-    elif error["type"] == "extra_forbidden":
-        text = f"unknown key; {nearest(str(at[-1]), SourceMapping.model_fields)}"
-    else:
-        expected = PLAIN.get(error["type"], error["msg"].split("should be ")[-1])
-        text = f"{short(error['input'])} found, expected {expected}"
-    return line_of(lines, at), f"{'.'.join(map(str, at))}: {text}"
+def _shape(at: Location) -> tuple[Location, str] | None:
+    """What is expected where several shapes are allowed, each of which failed."""
+    if at[0] == "columns" and len(at) > 2:
+        return at[:2], "expected a delivered column's name, a list of names, or {value: a constant}"
+    if at[0] == "events" and len(at) > 1:
+        return at[:1], "expected a glob such as logs/**/*.csv, or a list of them"
+    return None
 
 
 def as_text(column: str, type_: str) -> str:

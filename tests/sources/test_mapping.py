@@ -109,7 +109,7 @@ drop: [email]
         ("time_zone: Shanghai\n", 1, "'Shanghai' found, expected an IANA zone such as"),
         ("time_format: epoch\n", 1, "'epoch' found, expected one of epoch_seconds"),
         ("time_format: '%d/%Q'\n", 1, "expected one of epoch_seconds"),
-        ("units: {unit_price: kopeks}\n", 1, "'kopeks' found, expected cents or currency"),
+        ("units: {unit_price: kopeks}\n", 1, "'kopeks' found; expected one of cents, currency"),
         ("units: {price: cents}\n", 1, "'price' has no unit; did you mean 'unit_price'?"),
         ("drop: email\n", 1, "'email' found, expected a list such as [a, b]"),
         ("columns: {user_id: mail}\ndrop: [Mail]\n", 1, "'mail' is under drop: too"),

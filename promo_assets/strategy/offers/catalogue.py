@@ -6,25 +6,17 @@ an offer is worth (``effects.py``).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import polars as pl
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from promo_assets.contract.located_yaml import (
-    Location,
-    line_of,
-    lines_of,
-    nearest,
-    repeated_keys,
-    short,
-)
+from promo_assets.contract.located_yaml import Location, Problem, conflict, dotted, load, nearest
 
 Kind = Literal[
     "percent_off",
@@ -74,9 +66,7 @@ class Eligible(_Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Eligible:
         if None not in (self.min_orders, self.max_orders) and self.min_orders > self.max_orders:  # type: ignore[operator]
-            raise _conflict(
-                "min_orders", f"{self.min_orders} is above max_orders {self.max_orders}"
-            )
+            raise conflict("min_orders", f"{self.min_orders} is above max_orders {self.max_orders}")
         return self
 
 
@@ -114,7 +104,7 @@ class Offer(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Offer:
         for field, problem in _conflicts(self):
-            raise _conflict(field, problem)
+            raise conflict(field, problem)
         return self
 
     @property
@@ -162,41 +152,47 @@ def _conflicts(offer: Offer) -> Iterator[tuple[str, str]]:
                 yield field, "missing: a prior_lift is weighed against a cost, so say what it costs"
 
 
-def _conflict(field: str, problem: str) -> PydanticCustomError:
-    return PydanticCustomError("conflict", "{problem}", {"field": field, "problem": problem})
-
-
 def load_catalogue(path: Path, segments: Collection[str] | None = None) -> Catalogue:
     """Read and check the catalogue file; with ``segments``, their names are checked too.
 
     Raises `CatalogueError` with one line a problem.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except OSError as error:
-        raise CatalogueError(
-            f"{path}: {error.strerror}; set PROMO_OFFERS to a catalogue file"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise CatalogueError(f"{path}: not valid YAML: {error}") from error
-    if not (isinstance(raw, dict) and isinstance(raw.get("offers"), list) and raw["offers"]):
-        raise CatalogueError(
-            f"{path}:1: expected a list of offers under 'offers:', found {short(raw)}"
-        )
-    lines = dict(lines_of(node, ()))
-    problems = list(repeated_keys(node))
-    try:
-        catalogue = Catalogue.model_validate(raw)
-    except ValidationError as error:
-        problems += [_explain(item, raw, lines) for item in error.errors()]
-    else:
-        problems += _repeated_ids(catalogue, lines)
-        problems += _unknown_segments(catalogue, segments, lines)
-    if problems:
-        raise CatalogueError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(problems)))
-    return catalogue
+    return load(
+        path,
+        Catalogue,
+        CatalogueError,
+        holds="a list of offers under 'offers:'",
+        missing="set PROMO_OFFERS to a catalogue file",
+        place=_place,
+        check=partial(_checked, segments=segments),
+    )
+
+
+def _checked(catalogue: Catalogue, segments: Collection[str] | None) -> Iterator[Problem]:
+    """What no offer alone can tell: ids that are used twice, segments that nobody is in."""
+    if not catalogue.offers:
+        yield ("offers",), "offers: none found, expected a list of at least one"
+    first: dict[str, int] = {}
+    for index, offer in enumerate(catalogue.offers):
+        label = f"offer {offer.id!r}"
+        if offer.id in first:
+            told = f"{label}: id: repeated, first on offer number {first[offer.id]}"
+            yield ("offers", index, "id"), told
+        first.setdefault(offer.id, index + 1)
+        for name in offer.eligible.segments:
+            if segments is not None and name not in segments:
+                told = f"{label}: eligible.segments: {name!r} found; {nearest(name, segments)}"
+                yield ("offers", index, "eligible", "segments"), told
+
+
+def _place(at: Location, raw: Any) -> str:
+    """``offer 'id': field``."""
+    if len(at) < 2 or not isinstance(at[1], int):
+        return dotted(at)
+    offer = raw["offers"][at[1]]
+    name = offer.get("id") if isinstance(offer, dict) else None
+    label = f"offer {name!r}" if name is not None else f"offer number {at[1] + 1}"
+    return ": ".join(filter(None, (label, dotted(at[2:]))))
 
 
 def catalogue_frame(catalogue: Catalogue) -> pl.DataFrame:
@@ -247,77 +243,3 @@ FRAME_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "expected_cost_per_redemption": MONEY,
     "prior_lift": pl.Float64,
 }
-
-
-def _repeated_ids(catalogue: Catalogue, lines: Mapping[Location, int]) -> Iterator[tuple[int, str]]:
-    first: dict[str, int] = {}
-    for index, offer in enumerate(catalogue.offers):
-        line = line_of(lines, ("offers", index, "id"))
-        if offer.id in first:
-            yield line, f"offer {offer.id!r}: id: repeated, first on line {first[offer.id]}"
-        first.setdefault(offer.id, line)
-
-
-def _unknown_segments(
-    catalogue: Catalogue, known: Collection[str] | None, lines: Mapping[Location, int]
-) -> Iterator[tuple[int, str]]:
-    for index, offer in enumerate(catalogue.offers):
-        for name in offer.eligible.segments:
-            if known is not None and name not in known:
-                line = line_of(lines, ("offers", index, "eligible", "segments"))
-                hint = nearest(name, known)
-                yield line, f"offer {offer.id!r}: eligible.segments: {name!r} found; {hint}"
-
-
-PLAIN = {
-    "model_type": "a mapping of keys to values",
-    "tuple_type": "a list such as [mail, app]",
-    "string_type": "text; put it in quotes",
-    "decimal_type": "a number",
-    "decimal_parsing": "a number",
-    "decimal_max_places": "at most two decimal places",
-}
-"""What pydantic expects, in the words of someone who writes YAML."""
-
-
-def _explain(
-    error: ErrorDetails, raw: Mapping[str, Any], lines: Mapping[Location, int]
-) -> tuple[int, str]:
-    """One problem as (line, text): offer, field, what was found, what was expected."""
-    at: Location = tuple(error["loc"])
-    context = error.get("ctx", {})
-    if error["type"] == "conflict":
-        at, text = (*at, context["field"]), str(context["problem"])
-    elif error["type"] == "extra_forbidden":
-        text = f"unknown key; {nearest(str(at[-1]), _keys(at))}"
-    elif error["type"] == "missing":
-        text = "missing; it is required"
-    elif error["type"] == "literal_error":
-        text = f"{short(error['input'])} found; {nearest(str(error['input']), _options(at))}"
-    else:
-        expected = PLAIN.get(error["type"], error["msg"].split("should be ")[-1])
-        text = f"{short(error['input'])} found, expected {expected}"
-    return line_of(lines, at), f"{_place(at, raw)}: {text}"
-
-
-def _place(at: Location, raw: Mapping[str, Any]) -> str:
-    if len(at) < 2 or not isinstance(at[1], int):
-        return ".".join(map(str, at))
-    offer = raw["offers"][at[1]]
-    name = offer.get("id") if isinstance(offer, dict) else None
-    label = f"offer {name!r}" if name is not None else f"offer number {at[1] + 1}"
-    return ": ".join(filter(None, (label, ".".join(map(str, at[2:])))))
-
-
-def _keys(at: Location) -> Collection[str]:
-    """The keys that are allowed beside the one at ``at``."""
-    if len(at) == 1:
-        return Catalogue.model_fields
-    nested: dict[str, type[BaseModel]] = {"eligible": Eligible, "frequency_cap": FrequencyCap}
-    return nested.get(str(at[-2]), Offer).model_fields
-
-
-def _options(at: Location) -> Collection[str]:
-    model: type[BaseModel] = FrequencyCap if at[-1] == "days" else Offer
-    annotation = model.model_fields[str(at[-1])].annotation
-    return [str(option) for option in getattr(annotation, "__args__", ())]
