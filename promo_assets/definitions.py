@@ -80,19 +80,22 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     places = settings.places
     warehouse = installation.warehouse(settings)
     tables = build_tables(settings)
+    contracts = {table.contract.table: table.contract for table in tables}
     late = partial(deliveries.look, warehouse, installation.delivery(settings), settings.late_days)
     with warnings.catch_warnings():
         # Dagster's version is locked: what may change with the next one is no news in every log.
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
         assets = [table_asset(table, partitions, places.data_docs) for table in tables]
-        assets += report_assets.assets(partitions, places, installation.consent(settings))
+        assets += report_assets.assets(
+            partitions, contracts, places, installation.consent(settings)
+        )
     retention = automation.retention(
         partial(
             retain,
             places,
             warehouse,
-            {table.contract.table: table.contract for table in tables},
+            contracts,
             public=settings.source in PUBLIC_SOURCES,
         )
     )

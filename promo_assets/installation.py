@@ -6,7 +6,8 @@ and reading the environment (``settings.py``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from promo_assets.contract.project import EXPECTATIONS
 from promo_assets.contract.tables import TableContract, load_contracts
@@ -20,6 +21,8 @@ from promo_assets.sources import Delivery
 from promo_assets.strategy.allocation.decisions import Experiment
 from promo_assets.tables import events, propensity, strategy
 from promo_assets.warehouse.connection import Warehouse
+from promo_assets.warehouse.reading import Read
+from promo_assets.warehouse.reading import reading as read_tables
 
 
 def contracts() -> Mapping[str, TableContract]:
@@ -39,6 +42,13 @@ def warehouse(settings: Settings) -> Warehouse:
         threads=settings.threads,
         spill=settings.places.spill,
     )
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[Read]:
+    """A way to read published tables."""
+    with read_tables(warehouse(settings), contracts()) as read:
+        yield read
 
 
 def delivery(settings: Settings) -> Delivery:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any
 
-import duckdb
 import polars as pl
 
 from promo_assets import installation
@@ -18,7 +17,7 @@ from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.settings import Settings
-from promo_assets.warehouse.connection import Read
+from promo_assets.warehouse.reading import Read, row
 
 TOP_FEATURES = 5
 WIDTH = 12
@@ -55,33 +54,20 @@ def explain(user: str, day: date, read: Read, settings: Settings) -> str:
     if read(KNOWN, {"user": user}).row(0) != (None, None):
         key = user
     keys = {"user": key, "day": day}
-    snapshot = _rows(read, SNAPSHOT, keys)
+    snapshot = read(SNAPSHOT, keys)
     if not snapshot.height:
         raise UnknownUserError(_unknown(user, key, day, read))
     lines = [f"User {user} (pseudonym {key}), at the end of {day} (UTC)", ""]
-    lines += _behaviour(snapshot.row(0, named=True), _row(read, PROFILE, keys))
-    lines += _segment(_row(read, SEGMENT, keys))
-    lines += _propensity(snapshot, _row(read, SCORE, keys), settings)
+    lines += _behaviour(snapshot.row(0, named=True), row(read, PROFILE, keys))
+    lines += _segment(row(read, SEGMENT, keys))
+    lines += _propensity(snapshot, row(read, SCORE, keys), settings)
     lines += _offers(read, keys, settings)
-    lines += _decision(_row(read, ASSIGNMENT, keys), day)
+    lines += _decision(row(read, ASSIGNMENT, keys), day)
     return "\n".join(lines)
 
 
-def _rows(read: Read, sql: str, parameters: Mapping[str, Any]) -> pl.DataFrame:
-    """The rows of a query; none when a table of it was never published."""
-    used = {name: value for name, value in parameters.items() if f"${name}" in sql}
-    try:
-        return read(sql, used)
-    except duckdb.CatalogException:
-        return pl.DataFrame()
-
-
-def _row(read: Read, sql: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-    return next(_rows(read, sql, parameters).iter_rows(named=True), None)
-
-
 def _unknown(user: str, key: str, day: date, read: Read) -> str:
-    known = _row(read, KNOWN, {"user": key})
+    known = row(read, KNOWN, {"user": key})
     if known is None or known["first"] is None:
         return f"user {user!r} is in no day of features.user_features; check the id"
     return (
@@ -164,7 +150,7 @@ def _offers(read: Read, keys: Mapping[str, Any], settings: Settings) -> Iterator
         users_sql,
     )
 
-    price, effects = _row(read, PRICE, keys), _rows(read, EFFECTS, keys)
+    price, effects = row(read, PRICE, keys), read(EFFECTS, keys)
     if price is None or not effects.height:
         yield _told("Offers", "no price of budget was published for this day")
         return

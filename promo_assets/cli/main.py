@@ -333,25 +333,17 @@ def _step(
 
 def _assignments(day: date, settings: Settings) -> pl.DataFrame | None:
     """What the platform decided on ``day`` for the day after; None = it decided nothing."""
-    import polars as pl
 
     from promo_assets import installation
 
     if not settings.places.warehouse.exists():
         return None
-    with installation.warehouse(settings).get_connection() as connection:
-        there = connection.execute(
-            "select 1 from duckdb_tables()"
-            " where schema_name = 'strategy' and table_name = 'assignments'"
-        ).fetchone()
-        if there is None:
-            return None
-        rows = connection.execute(
+    with installation.reading(settings) as read:
+        found = read(
             "select user_id, offer_id, arm, assignment_probability from strategy.assignments"
             " where as_of_date = $day",
             {"day": day},
-        ).to_arrow_table()
-    found = pl.DataFrame(rows)
+        )
     return found if found.height else None
 
 
@@ -373,7 +365,7 @@ def _explain(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets import installation
     from promo_assets.cli.explanation import explain
 
-    with installation.warehouse(_made(settings)).reading() as read:
+    with installation.reading(_made(settings)) as read:
         print(explain(options.user, options.day, read, settings))
     return 0
 
@@ -426,13 +418,10 @@ def _retain(options: argparse.Namespace, settings: Settings) -> int:
 def _export(options: argparse.Namespace, settings: Settings) -> int:
     from promo_assets import installation
     from promo_assets.report.export import export_day
-    from promo_assets.warehouse.connection import reader
-    from promo_assets.warehouse.publish import prepare
 
-    with installation.warehouse(_made(settings)).get_connection() as connection:
-        prepare(connection)
+    with installation.reading(_made(settings)) as read:
         consent, folder = installation.consent(settings), settings.places.exports
-        written = export_day(reader(connection), options.day, consent, folder)
+        written = export_day(read, options.day, consent, folder)
     if not written:
         raise UsageError(
             f"no assignments for {options.day}; materialise them first with "

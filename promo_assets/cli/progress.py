@@ -5,12 +5,11 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
@@ -30,7 +29,8 @@ from promo_assets.settings import Settings
 from promo_assets.sources import open_source
 from promo_assets.sources.database import Database
 from promo_assets.strategy.offers.catalogue import load_catalogue
-from promo_assets.warehouse.publish import ALWAYS, prepare
+from promo_assets.warehouse.publish import ALWAYS
+from promo_assets.warehouse.reading import Read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,14 +130,14 @@ def _verdict(results: Sequence[PhaseResult], window: Window, settings: Settings)
     for step, message in failures:
         print(f"FAILED {step.replace('__', '.')}: {message}")
     runs = [result.run_id for result in results]
-    with installation.warehouse(settings).get_connection() as connection:
-        prepare(connection)
-        held = connection.execute(
+    with installation.reading(settings) as read:
+        held = _rows(
+            read,
             "select table_name, expectation, count(distinct day), min(day), sum(row_count),"
             " any_value(observed) from audit.findings where not passed and severity = 'critical'"
             " and list_contains($runs, run_id) group by all order by all",
             {"runs": runs},
-        ).fetchall()
+        )
     for table, expectation, days, first, rows, observed in held:
         where = "" if first == ALWAYS else f" on {days} day(s) from {first}"
         print(f"GATE {table}: {expectation} failed{where}{_counted(rows)}: {observed}")
@@ -153,36 +153,28 @@ def print_summary(window: Window, settings: Settings, results: Sequence[PhaseRes
     console = _console()
     last = window.days[-1]
     bounds = {"start": window.start, "end": window.end, "always": ALWAYS}
-    with installation.warehouse(settings).get_connection() as connection:
-        prepare(connection)
-        _print_tables(console, connection, bounds)
-        _print_gates(console, connection, bounds)
-        _print_rejected(console, connection, bounds)
-        _print_model(console, connection, bounds)
-        _print_strategies(console, connection, last)
+    with installation.reading(settings) as read:
+        _print_tables(console, read, bounds)
+        _print_gates(console, read, bounds)
+        _print_rejected(console, read, bounds)
+        _print_model(console, read, bounds)
+        _print_strategies(console, read, last)
     if results:
         stages = ", ".join(f"{result.phase.title} {result.seconds:.0f} s" for result in results)
         console.print(f"\n[bold]Time[/bold]  {stages}")
     _print_next(console, settings, last)
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None) -> list[Any]:
-    """The rows of a query; none when a table of it was never published."""
-    used = {name: value for name, value in (parameters or {}).items() if f"${name}" in sql}
-    try:
-        return connection.execute(sql, used).fetchall()
-    except duckdb.CatalogException:
-        return []
+def _rows(read: Read, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+    return read(sql, parameters).rows()
 
 
-def _print_tables(
-    console: Console, connection: duckdb.DuckDBPyConnection, bounds: dict[str, date]
-) -> None:
+def _print_tables(console: Console, read: Read, bounds: dict[str, date]) -> None:
     grid = Grid("table", title="Materialised", title_justify="left", box=None, pad_edge=False)
     grid.add_column("days", justify="right")
     grid.add_column("rows", justify="right")
     for table, days, rows in _rows(
-        connection,
+        read,
         "select table_name, count(distinct day), sum(row_count) from audit.publications"
         " where (day >= $start and day < $end) or day = $always group by all order by"
         " min(published_at)",
@@ -192,11 +184,9 @@ def _print_tables(
     console.print(grid)
 
 
-def _print_gates(
-    console: Console, connection: duckdb.DuckDBPyConnection, bounds: dict[str, date]
-) -> None:
+def _print_gates(console: Console, read: Read, bounds: dict[str, date]) -> None:
     found = _rows(
-        connection,
+        read,
         "select count(*) filter (passed), count(*) filter (not passed and severity = 'warning'),"
         " count(*) filter (not passed and severity = 'critical') from (select table_name,"
         " expectation, severity, bool_and(passed) as passed from audit.findings"
@@ -210,7 +200,7 @@ def _print_gates(
         f"\n[bold]Gates[/bold]  {passed} expectations passed, {warned} warned, {failed} failed"
     )
     worst = _rows(
-        connection,
+        read,
         "select table_name, expectation, severity, count(distinct day), sum(row_count)"
         " from audit.findings where not passed"
         " and ((day >= $start and day < $end) or day = $always)"
@@ -230,9 +220,7 @@ def _counted(rows: int | None) -> str:
     return f", {rows:,} row(s)" if rows else ""
 
 
-def _print_rejected(
-    console: Console, connection: duckdb.DuckDBPyConnection, bounds: dict[str, date]
-) -> None:
+def _print_rejected(console: Console, read: Read, bounds: dict[str, date]) -> None:
     for title, counted in (
         ("Rejected", "select reason, count(*) from core.rejected_events where true"),
         (
@@ -241,16 +229,14 @@ def _print_rejected(
         ),
     ):
         within = " and event_date >= $start and event_date < $end group by all order by 2 desc"
-        found = _rows(connection, counted + within, bounds)
+        found = _rows(read, counted + within, bounds)
         told = ", ".join(f"{code} {count:,}" for code, count in found) or "none"
         console.print(f"[bold]{title}[/bold]  {told}", highlight=False)
 
 
-def _print_model(
-    console: Console, connection: duckdb.DuckDBPyConnection, bounds: dict[str, date]
-) -> None:
+def _print_model(console: Console, read: Read, bounds: dict[str, date]) -> None:
     trained = _rows(
-        connection,
+        read,
         "select week, model_version, auc, auc_low, auc_high, average_precision, log_loss, brier,"
         " calibration_error, logistic_auc, frequency_auc, recency_auc from propensity.trainings"
         " where status = 'trained' and week >= $start and week < $end order by week desc limit 1",
@@ -268,15 +254,15 @@ def _print_model(
         )
 
 
-def _print_strategies(console: Console, connection: duckdb.DuckDBPyConnection, last: date) -> None:
+def _print_strategies(console: Console, read: Read, last: date) -> None:
     prices = _rows(
-        connection,
+        read,
         "select budget, price, expected_cost, gap from strategy.budget_prices"
         " where as_of_date = $day",
         {"day": last},
     )
     strategies = _rows(
-        connection,
+        read,
         "select segment, coalesce(offer_id, 'no offer'), audience, held_out, expected_margin,"
         " expected_margin_low, expected_margin_high, expected_cost, evidence"
         " from strategy.segment_strategy where as_of_date = $day order by segment, audience desc",

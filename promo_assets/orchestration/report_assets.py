@@ -1,5 +1,6 @@
 """What leaves the platform: the merchandiser's daily page and the export, files a day."""
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -7,6 +8,7 @@ import dagster as dg
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.home import Home
+from promo_assets.contract.tables import TableContract
 from promo_assets.orchestration.automation import following
 from promo_assets.orchestration.partition_metadata import add_partition_metadata
 from promo_assets.orchestration.partitions import DAY, Partitions
@@ -16,9 +18,15 @@ from promo_assets.people.consent import ConsentRule
 from promo_assets.report.data import Row, read_days
 from promo_assets.report.export import export_day
 from promo_assets.report.page import totals, write
+from promo_assets.warehouse.reading import reading
 
 
-def assets(partitions: Partitions, home: Home, consent: ConsentRule) -> list[dg.AssetsDefinition]:
+def assets(
+    partitions: Partitions,
+    contracts: Mapping[str, TableContract],
+    home: Home,
+    consent: ConsentRule,
+) -> list[dg.AssetsDefinition]:
     """The report and the export; they read what is published and change nothing."""
     read = (
         "features/user_daily",
@@ -53,7 +61,7 @@ def assets(partitions: Partitions, home: Home, consent: ConsentRule) -> list[dg.
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[None]:
         window = Window.of(date.fromisoformat(key) for key in context.partition_keys)
-        with warehouse.warehouse.reading() as read:
+        with reading(warehouse.warehouse, contracts) as read:
             reports = list(read_days(read, window))
         metadata = {}
         for report in reports:
@@ -81,7 +89,7 @@ def assets(partitions: Partitions, home: Home, consent: ConsentRule) -> list[dg.
     def export(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[None]:
-        with warehouse.warehouse.reading() as read:
+        with reading(warehouse.warehouse, contracts) as read:
             files = {
                 key: export_day(read, date.fromisoformat(key), consent, home.exports)
                 for key in context.partition_keys

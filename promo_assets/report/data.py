@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-import duckdb
-
 from promo_assets.contract.days import Window
-from promo_assets.warehouse.connection import Read
+from promo_assets.warehouse.reading import Read
 
 TREND_DAYS = 90
 
@@ -103,7 +101,9 @@ def read_days(read: Read, window: Window) -> Iterator[DayReport]:
         "end": window.end,
         "trend": window.start - timedelta(days=TREND_DAYS - 1),
     }
-    fetched = {topic: _fetch(read, sql, bounds) for topic, sql in QUERIES.items()}
+    fetched = {
+        topic: list(read(sql, bounds).iter_rows(named=True)) for topic, sql in QUERIES.items()
+    }
     by_day: dict[str, dict[date, list[Row]]] = {}
     for topic, rows in fetched.items():
         if topic not in ("volumes", "checked", "trainings"):
@@ -111,17 +111,9 @@ def read_days(read: Read, window: Window) -> Iterator[DayReport]:
             for row in rows:
                 days.setdefault(row["day"], []).append(row)
     for day in window.days:
-        topics = {topic: days.get(day, []) for topic, days in by_day.items()}
+        topics: dict[str, list[Row]] = {topic: days.get(day, []) for topic, days in by_day.items()}
         since = day - timedelta(days=TREND_DAYS - 1)
         topics["volumes"] = [row for row in fetched["volumes"] if since <= row["day"] <= day]
         topics["checked"] = fetched["checked"]
         topics["trainings"] = fetched["trainings"]
         yield DayReport(day, topics)
-
-
-def _fetch(read: Read, sql: str, bounds: Mapping[str, date]) -> list[Row]:
-    used = {name: value for name, value in bounds.items() if f"${name}" in sql}
-    try:
-        return list(read(sql, used).iter_rows(named=True))
-    except duckdb.CatalogException:
-        return []  # A table that was never published: its part of the page says so.

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from promo_assets.people.consent import ConsentRule, barred_sql
-from promo_assets.warehouse.connection import Read
+from promo_assets.warehouse.reading import Read
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 """A spreadsheet may run a cell that starts so (OWASP, CSV injection; full-width forms too)."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from promo_assets.contract.events import EVENT_TYPES
 from promo_assets.simulation import people as who
 from promo_assets.simulation.arrays import Arrays
 from promo_assets.simulation.assortment import (
@@ -25,6 +24,27 @@ from promo_assets.simulation.assortment import (
 )
 from promo_assets.simulation.calendar import Calendar
 from promo_assets.simulation.draws import bits, choices, field, more_bits, purpose, threshold
+from promo_assets.simulation.happenings import (
+    ADD_TO_CART,
+    CLICK,
+    FAVOURITE,
+    OFFER_REDEEMED,
+    OFFER_SENT,
+    OFFER_VIEWED,
+    OFFER_WITHHELD,
+    OWN_ORDER,
+    PURCHASE,
+    REMOVE_FROM_CART,
+    RETURN,
+    SEARCH,
+    VIEW,
+    Events,
+    Mask,
+    Numbers,
+    Orders,
+    Sends,
+    Visits,
+)
 from promo_assets.simulation.offers import (
     BOGO,
     DOUBLES,
@@ -39,25 +59,6 @@ from promo_assets.simulation.offers import (
 )
 from promo_assets.simulation.people import EMAIL, STORE, People, device
 from promo_assets.simulation.state import State
-
-Numbers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-TYPE_NAMES = tuple(kind.name for kind in EVENT_TYPES)
-(
-    VIEW,
-    SEARCH,
-    CLICK,
-    FAVOURITE,
-    ADD_TO_CART,
-    REMOVE_FROM_CART,
-    PURCHASE,
-    RETURN,
-    OFFER_SENT,
-    OFFER_WITHHELD,
-    OFFER_VIEWED,
-    OFFER_REDEEMED,
-) = range(len(TYPE_NAMES))
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -113,77 +114,6 @@ QUANTITIES = choices(np.array([0.0, 0.87, 0.10, 0.03]), 64)
 _MIX = np.stack([choices(np.array(mix), 256) for mix in who.CHANNEL_MIX])
 _LOGIN = np.array([[threshold(a, 8), threshold(a + b, 8)] for a, b in LOGIN])
 _REDEEMS = np.array([threshold(share, 8) for share in REDEEMS])
-
-
-@dataclass
-class Visits(Arrays):
-    """Visits, and what happens without one (a send, a return): one entry each."""
-
-    person: Numbers
-    account: Numbers
-    """Number of the account, where somebody is logged in at any time."""
-    device: Numbers
-    channel: Numbers
-    login: Numbers
-    """From when on the account is known; `NEVER`."""
-    offer: Numbers
-    campaign: Numbers
-    probability: npt.NDArray[np.float64]
-    """Of the arm that was drawn; NaN = not known."""
-    order: Numbers
-    """Number of the order; `OWN_ORDER`: the visit's own."""
-
-
-OWN_ORDER = -2
-"""Orders are numbered as visits are, once the whole day is known."""
-
-
-@dataclass
-class Events(Arrays):
-    """What happened: one entry an event; ``visit`` is an index of `Visits`."""
-
-    visit: Numbers
-    time: Numbers
-    type: Numbers
-    item: Numbers
-    quantity: Numbers
-    discount: Numbers
-    category: Numbers
-    """What was searched for."""
-
-    @property
-    def lines(self) -> Mask:
-        """Which of them are order lines."""
-        return (self.type == PURCHASE) | (self.type == RETURN)
-
-
-@dataclass
-class Orders(Arrays):
-    """Lines that come back later: one entry a line."""
-
-    due: Numbers
-    person: Numbers
-    account: Numbers
-    device: Numbers
-    channel: Numbers
-    item: Numbers
-    quantity: Numbers
-    discount: Numbers
-    order: Numbers
-    """While the day is played an index of `Visits`, then the number of the order."""
-
-
-@dataclass
-class Sends(Arrays):
-    """What campaigns drew for people: one entry a person, ordered by person."""
-
-    person: Numbers
-    account: Numbers
-    offer: Numbers
-    """Index of `OFFERS`; for the control arm the one withheld, -1 where several competed."""
-    sent: Mask
-    campaign: Numbers
-    probability: npt.NDArray[np.float64]
 
 
 class Shop:

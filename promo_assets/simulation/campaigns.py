@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from promo_assets.simulation.behaviour import Sends
 from promo_assets.simulation.draws import bits, field, purpose
+from promo_assets.simulation.happenings import Sends
 from promo_assets.simulation.offers import NO_OFFER, OFFER_IDS
 from promo_assets.simulation.people import People
 from promo_assets.simulation.state import State

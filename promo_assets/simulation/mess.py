@@ -18,14 +18,14 @@ import numpy.typing as npt
 import polars as pl
 
 from promo_assets.simulation.assortment import Assortment, money
-from promo_assets.simulation.behaviour import (
+from promo_assets.simulation.draws import bits, choices, field, purpose, threshold
+from promo_assets.simulation.folder import ISO_UTC, Mess
+from promo_assets.simulation.happenings import (
     OFFER_REDEEMED,
     OFFER_SENT,
     OFFER_VIEWED,
     OFFER_WITHHELD,
 )
-from promo_assets.simulation.draws import bits, choices, field, purpose, threshold
-from promo_assets.simulation.folder import ISO_UTC, Mess
 from promo_assets.simulation.rows import COLUMNS, DAY_SLOTS, TIME, Day, device_ids
 
 Numbers = npt.NDArray[np.int64]

@@ -12,7 +12,7 @@ import polars as pl
 
 from promo_assets.contract.events import EVENT_COLUMNS
 from promo_assets.simulation.assortment import PATHS, Assortment, money
-from promo_assets.simulation.behaviour import (
+from promo_assets.simulation.happenings import (
     OFFER_REDEEMED,
     OFFER_SENT,
     OWN_ORDER,

@@ -17,7 +17,7 @@ import polars as pl
 from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.simulation import mess, registers, truth
 from promo_assets.simulation.assortment import Assortment
-from promo_assets.simulation.behaviour import Orders, Sends, Shop, play, returned, sent
+from promo_assets.simulation.behaviour import Shop, play, returned, sent
 from promo_assets.simulation.calendar import Calendar
 from promo_assets.simulation.campaigns import Draw, Policy, draw
 from promo_assets.simulation.expected import Baskets
@@ -30,6 +30,7 @@ from promo_assets.simulation.folder import (
     replaced,
     write,
 )
+from promo_assets.simulation.happenings import Orders, Sends
 from promo_assets.simulation.offers import OFFER_IDS
 from promo_assets.simulation.people import count, people
 from promo_assets.simulation.rows import Day, account_ids, frames, order_number

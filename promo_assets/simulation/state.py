@@ -19,7 +19,7 @@ from promo_assets.simulation.offers import (
 )
 
 if TYPE_CHECKING:
-    from promo_assets.simulation.behaviour import Sends
+    from promo_assets.simulation.happenings import Sends
     from promo_assets.simulation.people import People
 
 Numbers = npt.NDArray[np.int64]

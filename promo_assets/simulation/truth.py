@@ -26,17 +26,17 @@ import polars as pl
 
 from promo_assets.simulation import mess
 from promo_assets.simulation.assortment import PAIR_SLOTS, PATHS, VARIANTS, Assortment, money
-from promo_assets.simulation.behaviour import (
+from promo_assets.simulation.calendar import Calendar
+from promo_assets.simulation.campaigns import EVERY_DAYS, FIRST_DAY, Draw
+from promo_assets.simulation.expected import Baskets, Outcomes, outcomes
+from promo_assets.simulation.folder import Mess, Options, replace_text, write
+from promo_assets.simulation.happenings import (
     OFFER_REDEEMED,
     OFFER_SENT,
     PURCHASE,
     TYPE_NAMES,
     Sends,
 )
-from promo_assets.simulation.calendar import Calendar
-from promo_assets.simulation.campaigns import EVERY_DAYS, FIRST_DAY, Draw
-from promo_assets.simulation.expected import Baskets, Outcomes, outcomes
-from promo_assets.simulation.folder import Mess, Options, replace_text, write
 from promo_assets.simulation.offers import OFFER_IDS, OFFERS
 from promo_assets.simulation.people import TYPES, People
 from promo_assets.simulation.rows import Day, account_ids, device_ids

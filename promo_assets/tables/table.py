@@ -17,8 +17,8 @@ import polars as pl
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.tables import TableContract
-from promo_assets.warehouse.connection import reader
 from promo_assets.warehouse.publish import Query
+from promo_assets.warehouse.reading import reader
 
 DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 POLARS_TYPES: dict[str, pl.DataType] = {

@@ -7,17 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import duckdb
-import polars as pl
-
-
-class Read(Protocol):
-    """A select over published tables, with its bound parameters, as a frame."""
-
-    def __call__(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pl.DataFrame: ...
-
 
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Waits between attempts: a step of another process holds the lock for seconds, not minutes."""
@@ -77,12 +69,6 @@ class Warehouse:
         finally:
             connection.close()
 
-    @contextmanager
-    def reading(self) -> Iterator[Read]:
-        """A way to read published tables; raises as `get_connection`."""
-        with self.get_connection() as connection:
-            yield reader(connection)
-
     def _open(self) -> duckdb.DuckDBPyConnection:
         path = self.path
         try:
@@ -105,15 +91,6 @@ class Warehouse:
             except duckdb.Error as error:
                 raise UnreadableError(_unreadable(path, error)) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def reader(connection: duckdb.DuckDBPyConnection) -> Read:
-    """`Read` over an open connection."""
-
-    def read(sql: str, parameters: Mapping[str, Any] | None = None) -> pl.DataFrame:
-        return connection.execute(sql, dict(parameters or {})).pl()
-
-    return read
 
 
 def _locked(path: Path, error: Exception) -> str:

@@ -89,15 +89,20 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """)
 
 
+def create_table(connection: duckdb.DuckDBPyConnection, contract: TableContract) -> None:
+    """Create the published table, empty, where it is missing."""
+    columns = ", ".join(f'"{name}" {type_}' for name, type_ in contract.types.items())
+    connection.execute(f"create schema if not exists {contract.schema_name}")
+    connection.execute(f"create table if not exists {contract.table} ({columns})")
+
+
 def ensure_table(connection: duckdb.DuckDBPyConnection, contract: TableContract) -> None:
     """Create the published table, or add the columns that its contract gained since.
 
     Raises `PublishError` where a column changed its type or left the contract: that needs a
     decision about the history, so nothing is altered.
     """
-    columns = ", ".join(f'"{name}" {type_}' for name, type_ in contract.types.items())
-    connection.execute(f"create schema if not exists {contract.schema_name}")
-    connection.execute(f"create table if not exists {contract.table} ({columns})")
+    create_table(connection, contract)
     existing = {
         row[0]: row[1] for row in connection.execute(f"describe {contract.table}").fetchall()
     }

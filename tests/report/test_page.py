@@ -8,14 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
 import pytest
 
 from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.report.data import DayReport, read_days
 from promo_assets.report.page import render, totals, write
-from promo_assets.warehouse.connection import reader
+from promo_assets.settings import Settings
 
 if TYPE_CHECKING:
     from tests.conftest import Shop
@@ -63,7 +62,7 @@ def checked(html: str) -> Page:
 
 
 def report_of(shop: Shop, day: date) -> DayReport:
-    with installation.warehouse(shop.settings).reading() as read:
+    with installation.reading(shop.settings) as read:
         (report,) = read_days(read, Window(day, day + timedelta(days=1)))
     return report
 
@@ -91,16 +90,16 @@ def test_a_day_before_the_first_model_says_so(thirty_days: Shop) -> None:
     assert "No model scored this day" in page.text
 
 
-def test_a_day_without_any_table_is_a_page_too() -> None:
-    with duckdb.connect() as connection:
-        (report,) = read_days(reader(connection), Window(DAY, DAY + timedelta(days=1)))
+def test_a_day_without_any_table_is_a_page_too(tmp_path: Path) -> None:
+    with installation.reading(Settings(home=tmp_path)) as read:
+        (report,) = read_days(read, Window(DAY, DAY + timedelta(days=1)))
     page = checked(render(report))
     assert "No strategy was published for this day" in page.text
     assert "nothing was published for the day" in page.text
 
 
 def test_days_read_together_are_those_read_alone(thirty_days: Shop) -> None:
-    with installation.warehouse(thirty_days.settings).reading() as read:
+    with installation.reading(thirty_days.settings) as read:
         together = list(read_days(read, Window(date(2024, 1, 5), date(2024, 1, 8))))
     for report in together:
         assert render(report) == render(report_of(thirty_days, report.day))
