@@ -101,7 +101,7 @@ def read_days(read: Read, window: Window) -> Iterator[DayReport]:
         "end": window.end,
         "trend": window.start - timedelta(days=TREND_DAYS - 1),
     }
-    fetched = {
+    fetched: dict[str, list[Row]] = {
         topic: list(read(sql, bounds).iter_rows(named=True)) for topic, sql in QUERIES.items()
     }
     by_day: dict[str, dict[date, list[Row]]] = {}

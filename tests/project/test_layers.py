@@ -18,7 +18,7 @@ BREACHES = {
     "report/page.py": "from promo_assets.settings import Settings",
     "tables/strategy.py": "import mlflow",
     "sources/files.py": "import promo_assets.gates.audit",
-    "warehouse/connection.py": "import promo_assets.warehouse.publish",
+    "warehouse/connection.py": "import promo_assets.warehouse.reading",
 }
 
 
