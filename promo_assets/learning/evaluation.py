@@ -1,4 +1,6 @@
-"""Measures of a propensity, each a small function with its definition.
+"""Measures of a propensity, each with its definition: scikit-learn's where it has them.
+
+Our own: the interval that resamples whole users, calibration in bins of equal size, and gains.
 
 ``y``: labels 0/1, shape (n,). ``p``: probabilities in [0, 1], shape (n,).
 """
@@ -13,12 +15,10 @@ BOOTSTRAPS = 200
 
 def auc(y: np.ndarray, p: np.ndarray) -> float:
     """Area under the ROC curve: the probability that a buyer is ranked above another user, ties
-    counting half (Mann-Whitney U / n+ n-)."""
-    positive = float(y.sum())
-    negative = len(y) - positive
-    if positive == 0 or negative == 0:
-        return float("nan")
-    return float((_ranks(p)[y == 1].sum() - positive * (positive + 1) / 2) / (positive * negative))
+    counting half; NaN where there are no two classes."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(y, p)) if 0 < y.sum() < len(y) else float("nan")
 
 
 def auc_interval(y: np.ndarray, p: np.ndarray, users: np.ndarray, seed: int) -> tuple[float, float]:
@@ -47,22 +47,23 @@ def auc_interval(y: np.ndarray, p: np.ndarray, users: np.ndarray, seed: int) -> 
 
 def average_precision(y: np.ndarray, p: np.ndarray) -> float:
     """Sum over thresholds of (recall step) x precision; ties share a threshold."""
-    order = np.argsort(-p, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(p[order]) != 0, True))
-    hits = np.cumsum(y[order])[last]
-    precision = hits / (last + 1)
-    return float(np.sum(np.diff(np.append(0.0, hits)) * precision) / y.sum())
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(y, p))
 
 
 def log_loss(y: np.ndarray, p: np.ndarray) -> float:
     """Mean of -log of the probability given to what happened, in nats."""
-    clipped = np.clip(p, 1e-12, 1 - 1e-12)
-    return float(-np.mean(y * np.log(clipped) + (1 - y) * np.log(1 - clipped)))
+    from sklearn import metrics
+
+    return float(metrics.log_loss(y, np.clip(p, 1e-12, 1 - 1e-12), labels=[0, 1]))
 
 
 def brier(y: np.ndarray, p: np.ndarray) -> float:
     """Mean squared distance of probability and label (Brier 1950)."""
-    return float(np.mean((p - y) ** 2))
+    from sklearn.metrics import brier_score_loss
+
+    return float(brier_score_loss(y, p, pos_label=1))
 
 
 def calibration_curve(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -84,22 +85,25 @@ def calibration_error(y: np.ndarray, p: np.ndarray) -> float:
 
 def best_f1_threshold(y: np.ndarray, p: np.ndarray) -> float:
     """The threshold with the highest F1 (predict "buys" at or above it)."""
-    order = np.argsort(-p, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(p[order]) != 0, True))
-    hits = np.cumsum(y[order])[last]
-    f1 = 2 * hits / (last + 1 + y.sum())
-    return float(p[order][last[np.argmax(f1)]])
+    from sklearn import metrics
+
+    precision, recall, thresholds = metrics.precision_recall_curve(y, p)
+    total = precision[:-1] + recall[:-1]
+    f1 = 2 * precision[:-1] * recall[:-1] / np.where(total > 0, total, 1.0)
+    best = np.flatnonzero(f1 == f1.max())[-1]  # Of equally good ones the highest.
+    return float(thresholds[best])
 
 
 def confusion(y: np.ndarray, p: np.ndarray, threshold: float) -> dict[str, int]:
     """Counts of true/false positives/negatives, predicting "buys" at or above ``threshold``."""
-    predicted = p >= threshold
-    actual = y == 1
+    from sklearn.metrics import confusion_matrix
+
+    (tn, fp), (fn, tp) = confusion_matrix(y == 1, p >= threshold, labels=[False, True]).tolist()
     return {
-        "true_positives": int((predicted & actual).sum()),
-        "false_positives": int((predicted & ~actual).sum()),
-        "false_negatives": int((~predicted & actual).sum()),
-        "true_negatives": int((~predicted & ~actual).sum()),
+        "true_positives": tp,
+        "false_positives": fp,
+        "false_negatives": fn,
+        "true_negatives": tn,
     }
 
 
@@ -135,19 +139,18 @@ def gains(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
 
 def roc_curve(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates over falling thresholds, from (0, 0) to (1, 1)."""
-    order = np.argsort(-p, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(p[order]) != 0, True))
-    hits = np.cumsum(y[order])[last]
-    misses = last + 1 - hits
-    return np.append(0.0, misses / (len(y) - y.sum())), np.append(0.0, hits / y.sum())
+    from sklearn import metrics
+
+    false_positives, true_positives, _ = metrics.roc_curve(y, p, drop_intermediate=False)
+    return false_positives, true_positives
 
 
 def precision_recall_curve(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Recall and precision over falling thresholds."""
-    order = np.argsort(-p, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(p[order]) != 0, True))
-    hits = np.cumsum(y[order])[last]
-    return hits / y.sum(), hits / (last + 1)
+    from sklearn import metrics
+
+    precision, recall, _ = metrics.precision_recall_curve(y, p)
+    return recall[-2::-1], precision[-2::-1]
 
 
 def measures(y: np.ndarray, p: np.ndarray, threshold: float) -> dict[str, float]:
@@ -162,10 +165,3 @@ def measures(y: np.ndarray, p: np.ndarray, threshold: float) -> dict[str, float]
         **decisions(confusion(y, p, threshold)),
         **gains(y, p),
     }
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties sharing their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return ((ends - counts + 1 + ends) / 2)[inverse]

@@ -1,12 +1,13 @@
-"""Every measure against scikit-learn, on scores with and without ties."""
+"""Every measure against its definition, counted one by one, with and without ties."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from sklearn import metrics as oracle
 
 from promo_assets.learning import evaluation
 
@@ -25,54 +26,78 @@ def samples(draw: st.DrawFn) -> Sample:
     return y, p
 
 
-@quick
-@given(samples())
-def test_ranking_measures_equal_sklearns(sample: Sample) -> None:
-    y, p = sample
-    assert evaluation.auc(y, p) == pytest.approx(oracle.roc_auc_score(y, p))
-    assert evaluation.average_precision(y, p) == pytest.approx(oracle.average_precision_score(y, p))
+def wins(y: np.ndarray, p: np.ndarray) -> float:
+    """Share of pairs of a buyer and another user in which the buyer is ranked higher."""
+    over = p[y == 1][:, None] - p[y == 0][None, :]
+    return float(((over > 0) + 0.5 * (over == 0)).mean())
+
+
+def at(y: np.ndarray, p: np.ndarray, threshold: float) -> tuple[int, int, int, int]:
+    """True positives, false positives, false negatives, true negatives, counted one by one."""
+    rows = [(score >= threshold, label == 1) for score, label in zip(p, y, strict=True)]
+    return tuple(rows.count(kind) for kind in ((True, True), (True, False), (False, True),
+                                               (False, False)))  # type: ignore[return-value]  # fmt: skip
+
+
+def f1(counts: tuple[int, int, int, int]) -> float:
+    tp, fp, fn, _ = counts
+    return 2 * tp / max(2 * tp + fp + fn, 1)
 
 
 @quick
 @given(samples())
-def test_probability_measures_equal_sklearns(sample: Sample) -> None:
+def test_ranking_measures_are_what_they_are_defined_as(sample: Sample) -> None:
     y, p = sample
-    assert evaluation.log_loss(y, p) == pytest.approx(oracle.log_loss(y, p))
-    assert evaluation.brier(y, p) == pytest.approx(oracle.brier_score_loss(y, p))
+    assert evaluation.auc(y, p) == pytest.approx(wins(y, p))
+    total, before = 0.0, 0.0
+    for threshold in sorted(set(p), reverse=True):
+        tp, fp, fn, _ = at(y, p, threshold)
+        total += (tp / (tp + fn) - before) * tp / (tp + fp)
+        before = tp / (tp + fn)
+    assert evaluation.average_precision(y, p) == pytest.approx(total)
+
+
+@quick
+@given(samples())
+def test_probability_measures_are_what_they_are_defined_as(sample: Sample) -> None:
+    y, p = sample
+    nats = [-math.log(score if label else 1 - score) for label, score in zip(y, p, strict=True)]
+    assert evaluation.log_loss(y, p) == pytest.approx(sum(nats) / len(nats))
+    assert evaluation.brier(y, p) == pytest.approx(((p - y) ** 2).mean())
 
 
 @quick
 @given(samples(), st.floats(0, 1))
-def test_decisions_equal_sklearns_at_any_threshold(sample: Sample, threshold: float) -> None:
+def test_decisions_are_counted_right_at_any_threshold(sample: Sample, threshold: float) -> None:
     y, p = sample
     counts = evaluation.confusion(y, p, threshold)
-    (tn, fp), (fn, tp) = oracle.confusion_matrix(y, p >= threshold, labels=[0, 1])
+    tp, fp, fn, tn = at(y, p, threshold)
     assert list(counts.values()) == [tp, fp, fn, tn]
     told = evaluation.decisions(counts)
-    assert told["accuracy"] == pytest.approx(oracle.accuracy_score(y, p >= threshold))
-    for name in ("precision", "recall", "f1"):
-        expected = getattr(oracle, f"{name}_score")(y, p >= threshold, zero_division=0)
-        assert told[name] == pytest.approx(expected)
+    assert told["accuracy"] == pytest.approx((tp + tn) / len(y))
+    assert told["precision"] == pytest.approx(tp / (tp + fp) if tp + fp else 0)
+    assert told["recall"] == pytest.approx(tp / (tp + fn))
+    assert told["f1"] == pytest.approx(f1((tp, fp, fn, tn)))
 
 
 @quick
 @given(samples())
-def test_curves_equal_sklearns(sample: Sample) -> None:
+def test_curves_go_through_the_rates_of_every_threshold(sample: Sample) -> None:
     y, p = sample
-    fpr, tpr, _ = oracle.roc_curve(y, p, drop_intermediate=False)
-    np.testing.assert_allclose(evaluation.roc_curve(y, p), (fpr, tpr))
-    precision, recall, _ = oracle.precision_recall_curve(y, p)
-    ours = evaluation.precision_recall_curve(y, p)
-    np.testing.assert_allclose(ours, (recall[-2::-1], precision[-2::-1]))
+    rates = [at(y, p, threshold) for threshold in sorted(set(p), reverse=True)]
+    roc = [(0.0, 0.0), *((fp / (fp + tn), tp / (tp + fn)) for tp, fp, fn, tn in rates)]
+    np.testing.assert_allclose(np.transpose(evaluation.roc_curve(y, p)), roc)
+    recall = [(tp / (tp + fn), tp / (tp + fp)) for tp, fp, fn, _ in rates]
+    found = np.transpose(evaluation.precision_recall_curve(y, p))
+    np.testing.assert_allclose(found[: len(recall)], recall[: len(found)])
 
 
 @quick
 @given(samples())
 def test_no_threshold_has_a_higher_f1_than_the_chosen_one(sample: Sample) -> None:
     y, p = sample
-    chosen = oracle.f1_score(y, p >= evaluation.best_f1_threshold(y, p))
-    others = np.unique(p)[:: max(len(np.unique(p)) // 20, 1)]
-    assert chosen >= max(oracle.f1_score(y, p >= other) for other in others) - 1e-12
+    chosen = f1(at(y, p, evaluation.best_f1_threshold(y, p)))
+    assert chosen >= max(f1(at(y, p, other)) for other in set(p)) - 1e-12
 
 
 def test_calibration_error_is_zero_where_scores_are_shares_and_else_their_distance() -> None:
@@ -100,7 +125,7 @@ def test_resampling_users_gives_the_same_draws_as_copying_their_rows() -> None:
     draws = []
     for _ in range(evaluation.BOOTSTRAPS):
         rows = np.concatenate([np.flatnonzero(users == u) for u in again.integers(0, 40, 40)])
-        draws.append(oracle.roc_auc_score(y[rows], p[rows]))
+        draws.append(wins(y[rows], p[rows]))
     expected = np.percentile(draws, [2.5, 97.5])
     assert evaluation.auc_interval(y, p, users, 9) == pytest.approx(tuple(expected))
 

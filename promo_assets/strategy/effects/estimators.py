@@ -22,7 +22,6 @@ RIDGE = 1.0
 MAX_SCORE = 0.9
 """Users likelier than this to be treated have no peers to speak of: nine of ten were treated.
 Without this cut a few untreated ones carry all the weight (the rule of Crump et al. 2009)."""
-MAX_LOGIT = 15.0
 CONCENTRATION = (4.0, 1000.0)
 """How alike segments may be taken to be: pseudo-users of the beta prior, least and most."""
 LEAST_COUNT = 0.05
@@ -61,35 +60,18 @@ class Nuisance(NamedTuple):
 def nuisance(covariates: npt.NDArray[np.float64], outcome: Vector, treated: Mask) -> Nuisance:
     """Predict outcome (ridge, on the untreated) and treatment (ridge logistic) from covariates.
 
-    ``covariates`` [n, p], in any unit: they are standardised here.
+    ``covariates`` [n, p], in any unit: they are standardised here. Where everybody or nobody was
+    treated nothing can be compared: the scores are then 1 or 0.
     """
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if treated.all() or not treated.any():
+        return Nuisance(outcome, np.zeros(len(outcome)), treated.astype(np.float64), treated)
     spread = covariates.std(axis=0)
     scaled = (covariates - covariates.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    design = np.column_stack([np.ones(len(scaled)), scaled])
-    coefficients = _ridge(design[~treated], outcome[~treated], np.ones((~treated).sum()))
-    return Nuisance(outcome, design @ coefficients, _logistic(design, treated), treated)
-
-
-def _ridge(design: npt.NDArray[np.float64], target: Vector, weight: Vector) -> Vector:
-    penalty = np.full(design.shape[1], RIDGE)
-    penalty[0] = 1e-9  # The intercept is free; the crumb keeps an empty design solvable.
-    gram = (design * weight[:, None]).T @ design + np.diag(penalty)
-    return np.asarray(np.linalg.solve(gram, design.T @ (weight * target)), dtype=np.float64)
-
-
-def _logistic(design: npt.NDArray[np.float64], treated: Mask) -> Vector:
-    """Fitted probabilities, by iteratively reweighted ridge regressions."""
-    logit = np.zeros(len(design))
-    for _ in range(25):
-        score = 1 / (1 + np.exp(-logit))
-        weight = score * (1 - score)
-        updated = design @ _ridge(design, logit + (treated - score) / weight, weight)
-        updated = np.clip(updated, -MAX_LOGIT, MAX_LOGIT)
-        done = float(np.abs(updated - logit).max(initial=0.0)) < 1e-6
-        logit = updated
-        if done:
-            break
-    return 1 / (1 + np.exp(-logit))
+    outcomes = Ridge(alpha=RIDGE).fit(scaled[~treated], outcome[~treated])
+    arms = LogisticRegression(C=1 / RIDGE, max_iter=500, tol=1e-8).fit(scaled, treated)
+    return Nuisance(outcome, outcomes.predict(scaled), arms.predict_proba(scaled)[:, 1], treated)
 
 
 def adjusted_difference(fitted: Nuisance, inside: Mask) -> Estimate:
