@@ -15,8 +15,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-PROJECT = Path(__file__).resolve().parent.parent
-"""The checkout: models, expectations and offers live beside the package and are read from here."""
+PACKAGE = Path(__file__).resolve().parent
+PACKED = PACKAGE / "_project"
+PROJECT = PACKED if PACKED.exists() else PACKAGE.parent
+"""Models, expectations, offers and the workspace file: beside the package in a checkout, inside it
+where a wheel is installed (hatch_build.py)."""
 
 
 CLOSED_SOURCES = {"complete_journey": date(2017, 12, 31)}
