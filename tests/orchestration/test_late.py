@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import dagster as dg
@@ -13,8 +12,7 @@ from promo_assets.contract.days import Window
 from promo_assets.orchestration.late import sensor
 from promo_assets.orchestration.runs import BATCH_TAG, Phase, open_instance, run_phase
 from promo_assets.sources.deliveries import look
-from tests.conftest import Shop
-from tests.platform.test_end_to_end import DELIVERED, failures, unlike
+from tests.support.shop import DELIVERED, Shop, failures, made_once, unlike
 
 LAST = 11
 LATE = 7
@@ -23,14 +21,14 @@ LATE = 7
 @pytest.fixture(scope="module")
 def half_delivered(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """Twelve days, of which day 7 has only its first half so far; only to be copied."""
-    shop = Shop(tmp_path_factory.mktemp("late") / "shop").deliver_all(LAST + 1)
-    events = shop.events(LATE)
-    shop.deliver(LATE, events[: len(events) // 2])
-    before = dict(os.environ)
-    assert failures(shop.run(0, LAST)) == []
-    os.environ.clear()
-    os.environ.update(before)
-    return shop
+
+    def make(shop: Shop) -> None:
+        shop.deliver_all(LAST + 1)
+        events = shop.events(LATE)
+        shop.deliver(LATE, events[: len(events) // 2])
+        assert failures(shop.run(0, LAST)) == []
+
+    return made_once("half_delivered", make, tmp_path_factory)
 
 
 @pytest.fixture

@@ -28,11 +28,10 @@ from promo_assets.privacy.mentions import BusyFileError
 from promo_assets.report.export import write_export
 from promo_assets.settings import PROJECT, Settings
 from promo_assets.warehouse.connection import Warehouse
-from tests.conftest import DAYS, KEY, USERS, Shop
-from tests.platform.test_end_to_end import assert_consistent, failures
+from tests.support.shop import DAYS, KEY, USERS, Shop, assert_consistent, failures
 
 if TYPE_CHECKING:
-    from tests.conftest import Event
+    from tests.support.shop import Event
 
 WHO = "user-04"
 NAME = pseudonym(WHO, "account", KEY)

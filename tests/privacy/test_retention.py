@@ -21,10 +21,10 @@ from promo_assets.settings import PROJECT, Settings
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import Query, Slice, prepare, publish, published_days, stage
 from promo_assets.warehouse.rewrite import announce, is_due
-from tests.platform.test_end_to_end import assert_consistent, failures
+from tests.support.shop import assert_consistent, failures
 
 if TYPE_CHECKING:
-    from tests.conftest import Rows, Shop
+    from tests.support.shop import Rows, Shop
 
 CONTRACTS = load_contracts(PROJECT / "expectations")
 FEATURES_END = date(2026, 1, 12)

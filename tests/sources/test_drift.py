@@ -21,7 +21,7 @@ from promo_assets.settings import PROJECT
 from promo_assets.tables.events import raw_events
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import Slice, prepare, publish, stage
-from tests.conftest import COLUMNS, Event, Shop
+from tests.support.shop import COLUMNS, Event, Shop
 
 BEFORE = 10
 """Days that are delivered as always, before the day that is not."""
