@@ -21,7 +21,7 @@ from promo_assets.settings import PROJECT
 from tests.support.processes import answers, free_port
 from tests.support.shop import Shop
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
+pytestmark = pytest.mark.slow
 NOT_IN_CHECKOUT = """
 import json, sys
 import promo_assets, promo_assets.settings as settings
