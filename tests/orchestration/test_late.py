@@ -53,6 +53,7 @@ def test_nothing_is_late_when_nothing_changed(twelve_days: Shop) -> None:
     assert look(twelve_days.settings) is None
 
 
+@pytest.mark.slow
 def test_a_late_file_is_found_and_the_rebuild_equals_an_arrival_in_time(
     twelve_days: Shop, tmp_path: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_delivery_that_was_taken_in_by_a_killed_run_is_still_late(twelve_days:
     assert look(shop.settings) == taken
 
 
+@pytest.mark.slow
 def test_a_rebuild_that_fails_is_not_tried_again_for_the_same_delivery(twelve_days: Shop) -> None:
     shop = twelve_days
     arrive(shop)

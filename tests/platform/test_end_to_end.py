@@ -115,6 +115,7 @@ def test_a_poisoned_day_stops_at_its_gate_and_its_repair_restores_every_row(
     assert not holds_back(open_shop.gates("core.events")["2024-01-21"])
 
 
+@pytest.mark.slow
 def test_a_poisoned_day_of_a_range_holds_back_what_is_computed_from_it_and_no_more(
     new_shop: Shop, thirty_days: Shop
 ) -> None:
@@ -223,6 +224,7 @@ def test_a_few_bad_rows_are_rejected_each_with_its_reason_and_the_day_goes_throu
 # Ranges, days, and what comes after them.
 
 
+@pytest.mark.slow
 def test_single_days_give_the_rows_of_a_range(new_shop: Shop, thirty_days: Shop) -> None:
     """The last days one by one, each before the next one's file is there: no row of a range can
     come from a later day."""
@@ -243,6 +245,7 @@ def test_twelve_single_days_give_the_rows_of_one_range(new_shop: Shop, tmp_path:
     assert unlike(apart.tables(), new_shop.tables()) == {}
 
 
+@pytest.mark.slow
 def test_later_events_change_no_row_of_an_earlier_day(new_shop: Shop, thirty_days: Shop) -> None:
     new_shop.deliver_all(BAD + 1)
     for number in range(BAD + 1, LAST + 1):

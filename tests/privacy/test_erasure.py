@@ -109,6 +109,7 @@ def copied(shop: Shop, folder: Path) -> Shop:
     return shop.copy(folder / "open")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_an_erased_person_is_nowhere_on_disk_and_everybody_else_is(
     troubled: Shop, tmp_path: Path, checkpointed: bool
@@ -148,6 +149,7 @@ def test_an_erased_person_is_nowhere_on_disk_and_everybody_else_is(
     assert told == "user_id=erased------ and erased- were told"
 
 
+@pytest.mark.slow
 def test_a_replay_brings_neither_the_person_nor_their_device_back_under_any_key(
     open_shop: Shop,
 ) -> None:
