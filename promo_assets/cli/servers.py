@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from promo_assets.contract.project import WORKSPACE
 from promo_assets.orchestration.runs import RunError, prepare_home
@@ -28,13 +27,14 @@ def serve(settings: Settings, port: int, mlflow_port: int) -> int:
     _free("MLflow", mlflow_port, "--mlflow-port")
     settings.places.model_store.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    scripts = Path(sys.executable).parent
     workspace = str(WORKSPACE)
     commands = [
-        [str(scripts / "dagster-webserver"), "-h", HOST, "-p", str(port), "-w", workspace],
-        [str(scripts / "dagster-daemon"), "run", "-w", workspace],
+        [sys.executable, "-m", "dagster_webserver", "-h", HOST, "-p", str(port), "-w", workspace],
+        [sys.executable, "-m", "dagster._daemon", "run", "-w", workspace],
         [
-            str(scripts / "mlflow"),
+            sys.executable,
+            "-m",
+            "mlflow",
             "server",
             "--host",
             HOST,

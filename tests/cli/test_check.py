@@ -20,7 +20,7 @@ from promo_assets.settings import Settings, load_settings
 from promo_assets.sources.check import Facts, look
 from promo_assets.sources.files import Files
 from promo_assets.sources.hints import columns_for, event_type_for, personal, time_formats_for
-from tests.conftest import Shop
+from tests.support.shop import Shop
 
 FIRST = date(2024, 1, 1)
 

@@ -18,7 +18,7 @@ from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.settings import load_settings
 
 if TYPE_CHECKING:
-    from tests.conftest import Shop
+    from tests.support.shop import Shop
 
 KEY = "a key for tests only"
 DAYS = ["--from", "2024-01-03", "--to", "2024-01-03"]

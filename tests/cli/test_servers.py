@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -17,26 +16,7 @@ from promo_assets.cli.servers import serve
 from promo_assets.contract.project import PROJECT
 from promo_assets.orchestration.runs import RunError
 from promo_assets.settings import Settings
-
-PATIENCE = 180
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
-    """Whether the server says 200 before patience ends."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            time.sleep(0.5)
-    return False
+from tests.support.processes import answers, free_port
 
 
 def listening(port: int) -> set[str]:

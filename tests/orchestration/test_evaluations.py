@@ -14,7 +14,7 @@ from promo_assets.definitions import build_tables
 from promo_assets.orchestration.runs import open_instance
 
 if TYPE_CHECKING:
-    from tests.conftest import Shop
+    from tests.support.shop import Shop
 
 DAYS = 30
 WEEKS = 4

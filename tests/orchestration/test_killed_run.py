@@ -16,7 +16,7 @@ from promo_assets.definitions import build_tables
 from promo_assets.warehouse.publish import ALWAYS
 
 if TYPE_CHECKING:
-    from tests.conftest import Rows, Shop
+    from tests.support.shop import Rows, Shop
 
 DAY = 29
 

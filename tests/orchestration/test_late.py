@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from promo_assets.contract.days import Window
 from promo_assets.orchestration.late import sensor
 from promo_assets.orchestration.runs import BATCH_TAG, Phase, open_instance, run_phase
 from promo_assets.sources.deliveries import Late, look
-from tests.conftest import Shop
-from tests.platform.test_end_to_end import DELIVERED, failures, unlike
+from tests.support.shop import DELIVERED, Shop, failures, made_once, unlike
 
 LAST = 11
 LATE = 7
@@ -25,14 +23,14 @@ LATE = 7
 @pytest.fixture(scope="module")
 def half_delivered(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """Twelve days, of which day 7 has only its first half so far; only to be copied."""
-    shop = Shop(tmp_path_factory.mktemp("late") / "shop").deliver_all(LAST + 1)
-    events = shop.events(LATE)
-    shop.deliver(LATE, events[: len(events) // 2])
-    before = dict(os.environ)
-    assert failures(shop.run(0, LAST)) == []
-    os.environ.clear()
-    os.environ.update(before)
-    return shop
+
+    def make(shop: Shop) -> None:
+        shop.deliver_all(LAST + 1)
+        events = shop.events(LATE)
+        shop.deliver(LATE, events[: len(events) // 2])
+        assert failures(shop.run(0, LAST)) == []
+
+    return made_once("half_delivered", make, tmp_path_factory)
 
 
 @pytest.fixture
@@ -63,6 +61,7 @@ def test_nothing_is_late_when_nothing_changed(twelve_days: Shop) -> None:
     assert looked(twelve_days) is None
 
 
+@pytest.mark.slow
 def test_a_late_file_is_found_and_the_rebuild_equals_an_arrival_in_time(
     twelve_days: Shop, tmp_path: Path
 ) -> None:
@@ -108,6 +107,7 @@ def test_a_delivery_that_was_taken_in_by_a_killed_run_is_still_late(twelve_days:
     assert looked(shop) == taken
 
 
+@pytest.mark.slow
 def test_a_rebuild_that_fails_is_not_tried_again_for_the_same_delivery(twelve_days: Shop) -> None:
     shop = twelve_days
     arrive(shop)

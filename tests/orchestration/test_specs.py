@@ -11,7 +11,7 @@ from promo_assets.definitions import build_tables
 from promo_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from tests.conftest import Shop
+    from tests.support.shop import Shop
 
 SETTINGS = Settings(_env_file=None)
 TABLES = {table.contract.table: table for table in build_tables(SETTINGS)}

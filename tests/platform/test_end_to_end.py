@@ -2,63 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from promo_assets.contract.events import REASONS
 from promo_assets.contract.segments import SEGMENTS
-from promo_assets.contract.tables import TableContract
 from promo_assets.definitions import build_tables
-from promo_assets.orchestration.runs import PhaseResult
 from promo_assets.warehouse.publish import ALWAYS
-
-if TYPE_CHECKING:
-    from tests.conftest import Event, Rows, Shop
+from tests.support.shop import (
+    DELIVERED,
+    Event,
+    Shop,
+    assert_consistent,
+    contracts,
+    failures,
+    unlike,
+    up_to,
+)
 
 LAST = 29
 BAD = 20
-DELIVERED = ("raw.events", "core.rejected_events")
-"""What a delivery changes before the gate of core.events has looked at it."""
-
-
-def failures(results: list[PhaseResult]) -> list[tuple[str, str]]:
-    return [failure for result in results for failure in result.failures]
 
 
 def holds_back(gate: dg.AssetCheckEvaluation) -> bool:
     """Whether a gate is red."""
     return not gate.passed and gate.severity is dg.AssetCheckSeverity.ERROR
-
-
-def contracts(shop: Shop) -> dict[str, TableContract]:
-    return {table.contract.table: table.contract for table in build_tables(shop.settings)}
-
-
-def unlike(found: dict[str, Rows], expected: dict[str, Rows]) -> dict[str, tuple[Any, Any]]:
-    """For each table that differs: the rows that are only here, and only there."""
-    return {
-        name: (
-            [row for row in found.get(name, []) if row not in expected.get(name, [])][:3],
-            [row for row in expected.get(name, []) if row not in found.get(name, [])][:3],
-        )
-        for name in found.keys() | expected.keys()
-        if found.get(name) != expected.get(name)
-    }
-
-
-def up_to(shop: Shop, day: date, tables: Collection[str]) -> dict[str, Rows]:
-    """The rows of windowed tables with a date of at most ``day``."""
-    found = {}
-    for name in sorted(tables):
-        column = contracts(shop)[name].window
-        shown = "* exclude (run_id)" if name == "propensity.trainings" else "*"
-        where = f"{column} <= date '{day}'"
-        found[name] = shop.query(f"select {shown} from {name} where {where} order by all")
-    return found
 
 
 def poisoned(events: list[Event]) -> list[Event]:
@@ -111,26 +81,6 @@ def test_the_row_counts_of_publications_are_those_of_the_tables(thirty_days: Sho
     assert_consistent(thirty_days)
 
 
-def assert_consistent(shop: Shop) -> None:
-    """Every table holds exactly the rows that its publications tell, day by day."""
-    told: dict[str, dict[tuple[date, str], int]] = {}
-    for (table, day, part), count in shop.publications().items():
-        told.setdefault(table, {})[day, part] = count
-    known = contracts(shop)
-    for name, rows in shop.tables().items():
-        window, part = known[name].window, known[name].part
-        if window is None:
-            counts = {(ALWAYS, ""): len(rows)}
-            assert told.get(name, {(ALWAYS, ""): 0}) == counts, name
-            continue
-        found = shop.query(
-            f"select {window}, {part or chr(39) * 2}, count(*) from {name} group by all"
-        )
-        assert {(day, segment): count for day, segment, count in found} == {
-            place: count for place, count in told.get(name, {}).items() if count
-        }, name
-
-
 def test_the_trial_of_the_first_days_is_evidence_once_it_has_closed(thirty_days: Shop) -> None:
     rows = thirty_days.query(
         "select as_of_date, bool_or(evidence = 'randomised') from strategy.offer_effects"
@@ -165,6 +115,7 @@ def test_a_poisoned_day_stops_at_its_gate_and_its_repair_restores_every_row(
     assert not holds_back(open_shop.gates("core.events")["2024-01-21"])
 
 
+@pytest.mark.slow
 def test_a_poisoned_day_of_a_range_holds_back_what_is_computed_from_it_and_no_more(
     new_shop: Shop, thirty_days: Shop
 ) -> None:
@@ -273,6 +224,7 @@ def test_a_few_bad_rows_are_rejected_each_with_its_reason_and_the_day_goes_throu
 # Ranges, days, and what comes after them.
 
 
+@pytest.mark.slow
 def test_single_days_give_the_rows_of_a_range(new_shop: Shop, thirty_days: Shop) -> None:
     """The last days one by one, each before the next one's file is there: no row of a range can
     come from a later day."""
@@ -293,6 +245,7 @@ def test_twelve_single_days_give_the_rows_of_one_range(new_shop: Shop, tmp_path:
     assert unlike(apart.tables(), new_shop.tables()) == {}
 
 
+@pytest.mark.slow
 def test_later_events_change_no_row_of_an_earlier_day(new_shop: Shop, thirty_days: Shop) -> None:
     new_shop.deliver_all(BAD + 1)
     for number in range(BAD + 1, LAST + 1):

@@ -21,9 +21,7 @@ import pytest
 from promo_assets.cli.main import main
 from promo_assets.people.pseudonyms import SAMPLE_KEY, Kind, pseudonym
 from promo_assets.settings import Settings, load_settings
-from tests.conftest import Shop
-
-from .test_end_to_end import failures, unlike
+from tests.support.shop import Shop, failures, unlike
 
 pytestmark = pytest.mark.slow
 

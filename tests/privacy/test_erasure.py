@@ -29,11 +29,10 @@ from promo_assets.privacy.erasure import Person, UnknownPersonError, person_of
 from promo_assets.privacy.mentions import BusyFileError
 from promo_assets.report.export import write_export
 from promo_assets.settings import Settings
-from tests.conftest import DAYS, KEY, USERS, Shop
-from tests.platform.test_end_to_end import assert_consistent, failures
+from tests.support.shop import DAYS, KEY, USERS, Shop, assert_consistent, failures
 
 if TYPE_CHECKING:
-    from tests.conftest import Event
+    from tests.support.shop import Event
 
 WHO = "user-04"
 NAME = pseudonym(WHO, "account", KEY)
@@ -116,6 +115,7 @@ def copied(shop: Shop, folder: Path) -> Shop:
     return shop.copy(folder / "open")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_an_erased_person_is_nowhere_on_disk_and_everybody_else_is(
     troubled: Shop, tmp_path: Path, checkpointed: bool
@@ -155,6 +155,7 @@ def test_an_erased_person_is_nowhere_on_disk_and_everybody_else_is(
     assert told == "user_id=erased------ and erased- were told"
 
 
+@pytest.mark.slow
 def test_a_replay_brings_neither_the_person_nor_their_device_back_under_any_key(
     open_shop: Shop,
 ) -> None:

@@ -24,10 +24,10 @@ from promo_assets.privacy.retention import Removal, enforce, first_kept, plan, r
 from promo_assets.settings import Settings
 from promo_assets.warehouse.publish import Query, Slice, prepare, publish, published_days, stage
 from promo_assets.warehouse.rewrite import announce, is_due
-from tests.platform.test_end_to_end import assert_consistent, failures
+from tests.support.shop import assert_consistent, failures
 
 if TYPE_CHECKING:
-    from tests.conftest import Rows, Shop
+    from tests.support.shop import Rows, Shop
 
 CONTRACTS = load_contracts(PROJECT / "expectations")
 FEATURES_END = date(2026, 1, 12)
@@ -42,7 +42,7 @@ def told(
     shop: Shop, contracts: Mapping[str, TableContract], as_of: date, *, dry_run: bool = False
 ) -> list[str]:
     places, warehouse = shop.settings.places, installation.warehouse(shop.settings)
-    with open_instance(places) as instance:
+    with open_instance(places.places) as instance:
         runs = DagsterRuns(instance)
         return list(retain(places, warehouse, contracts, runs, as_of, dry_run=dry_run))
 

@@ -17,7 +17,7 @@ from promo_assets.report.page import render, totals, write
 from promo_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from tests.conftest import Shop
+    from tests.support.shop import Shop
 
 DAY = date(2024, 1, 30)
 VOID = {"meta", "br"}

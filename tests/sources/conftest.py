@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sources.servers import KINDS, Kind, Server, missing, running
+from tests.support.servers import KINDS, Kind, Server, missing, running
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ from promo_assets.sources.dialects import MYSQL, POSTGRESQL, Dialect
 from promo_assets.sources.files import Files
 from promo_assets.sources.mapping import COLUMNS, SourceMapping
 from promo_assets.warehouse.publish import Query
-from tests.sources.servers import NEEDLE, PASSWORD, USER, Server
+from tests.support.servers import NEEDLE, PASSWORD, USER, Server
 
 FIRST = date(2024, 1, 1)
 MONTH = Window(FIRST, date(2024, 2, 1))

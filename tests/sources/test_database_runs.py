@@ -14,10 +14,10 @@ from promo_assets.contract.days import Window
 from promo_assets.definitions import build_definitions
 from promo_assets.orchestration.runs import open_instance, run_days
 from promo_assets.settings import Settings, load_settings
-from tests.sources.servers import NEEDLE, Server
+from tests.support.servers import NEEDLE, Server
 
 if TYPE_CHECKING:
-    from tests.conftest import Rows, Shop
+    from tests.support.shop import Rows, Shop
 
 DAYS = 2
 

@@ -21,7 +21,7 @@ from promo_assets.gates.verdict import Finding, Verdict
 from promo_assets.tables.events import raw_events
 from promo_assets.tables.table import Production
 from promo_assets.warehouse.publish import Slice, prepare, publish, stage
-from tests.conftest import COLUMNS, Event, Shop
+from tests.support.shop import COLUMNS, Event, Shop
 
 BEFORE = 10
 """Days that are delivered as always, before the day that is not."""

@@ -176,7 +176,7 @@ import sys
 from datetime import date
 from pathlib import Path
 import duckdb
-from promo_assets.partitions import Window
+from promo_assets.contract.days import Window
 from promo_assets.sources.files import Files
 from promo_assets.sources.mapping import SourceMapping
 place = Path(sys.argv[1])

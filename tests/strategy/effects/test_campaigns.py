@@ -162,6 +162,7 @@ def test_no_trials_give_an_empty_table() -> None:
     assert campaign_effects(trials().clear()).is_empty()
 
 
+@pytest.mark.slow
 def test_pooling_small_campaigns_recovers_a_known_lift_and_covers_it() -> None:
     true, runs, found, covered = 0.1, 60, [], 0
     for run in range(runs):
