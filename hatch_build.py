@@ -1,4 +1,4 @@
-"""The wheel carries what lies beside the package in a checkout: `promo_assets.settings.PROJECT`."""
+"""The wheel carries what lies beside the package in a checkout: `promo_assets.contract.project`."""
 
 from typing import Any
 
