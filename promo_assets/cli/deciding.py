@@ -1,0 +1,63 @@
+"""Commands of those who take decisions further: why somebody got what, exports, pseudonyms."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from promo_assets.cli.arguments import MERCHANDISERS, On, UsageError, made, settings
+
+
+def add_to(app: App) -> None:
+    """Make the commands known."""
+    for command in (explain, export, pseudonym):
+        app.command(command, group=MERCHANDISERS)
+
+
+def explain(
+    user: Annotated[str, Parameter(help="As the source delivers it, or as an export shows it.")],
+    /,
+    *,
+    day: On,
+) -> int:
+    """Tell why a user got which offer: segment, propensity, offers, arm."""
+    from promo_assets import installation
+    from promo_assets.cli.explanation import explain as told
+
+    installed = made()
+    with installation.reading(installed) as read:
+        print(told(user, day, read, installed))
+    return 0
+
+
+def export(*, day: On) -> int:
+    """Write a day's assignments and strategies as Parquet and CSV."""
+    from promo_assets import installation
+    from promo_assets.report.export import export_day
+
+    installed = made()
+    with installation.reading(installed) as read:
+        consent, folder = installation.consent(installed), installed.places.exports
+        written = export_day(read, day, consent, folder)
+    if not written:
+        raise UsageError(
+            f"no assignments for {day}; materialise them first with "
+            f"`promo run --from {day} --to {day}`"
+        )
+    print("\n".join(str(path) for path in written))
+    return 0
+
+
+def pseudonym(
+    *users: Annotated[str, Parameter(help="Account ids; none: one a line on standard input.")],
+) -> int:
+    """Print the pseudonyms of account ids, to match an export with your users."""
+    from promo_assets import installation
+    from promo_assets.people.pseudonyms import pseudonym as of
+
+    key = installation.pseudonym_keys(settings())[0]
+    for user in users or (line.rstrip("\n") for line in sys.stdin):
+        print(user, of(user, "account", key), sep="\t")
+    return 0

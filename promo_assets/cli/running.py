@@ -1,0 +1,142 @@
+"""Commands of those who run the platform: days, tables, servers."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from promo_assets.cli.arguments import (
+    ENGINEERS,
+    From,
+    On,
+    Port,
+    Select,
+    To,
+    UsageError,
+    known,
+    made,
+    settings,
+    tables,
+    window,
+)
+
+DEMO = (date(2017, 1, 1), date(2017, 12, 31))
+
+
+def add_to(app: App) -> None:
+    """Make the commands known."""
+    for command in (run, demo, late, summary, sql, drop, dev):
+        app.command(command, group=ENGINEERS)
+
+
+def run(*, first: From, last: To, select: Select = []) -> int:  # noqa: B006
+    """Materialise a range of days through Dagster, in one go, with a progress bar."""
+    days = window(first, last)
+    from promo_assets.cli.progress import run_with_progress
+
+    return run_with_progress(days, settings(), select)
+
+
+def demo(
+    *,
+    first: From = DEMO[0],
+    last: To = DEMO[1],
+    train_every: Annotated[int, Parameter(help="Weeks between trainings.")] = 8,
+) -> int:
+    """The default source end to end, then a summary.
+
+    Elsewhere PROMO_TRAIN_EVERY_WEEKS says how often a model is trained.
+    """
+    days = window(first, last)
+    from promo_assets.cli.progress import run_demo
+
+    weeks = max(train_every, 1)
+    return run_demo(days, settings().model_copy(update={"train_every_weeks": weeks}))
+
+
+def late(
+    *, run: Annotated[bool, Parameter(negative=(), help="Rebuild them and what follows.")] = False
+) -> int:
+    """List the days whose delivery changed after they were taken in."""
+    from promo_assets import installation
+    from promo_assets.cli.progress import run_with_progress
+    from promo_assets.sources.deliveries import look
+
+    told = made()
+    found = look(installation.warehouse(told), installation.delivery(told), told.late_days)
+    if found is None:
+        print("every published day is as it is delivered")
+        return 0
+    print(found.told)
+    if run:
+        return run_with_progress(found.window, told, ())
+    print("rebuild them with `promo late --run`, or turn on the sensor rebuild_late_days")
+    return 0
+
+
+def summary(*, first: From, last: To) -> int:
+    """Tell what a range of days holds: rows, gates, model, strategies."""
+    days = window(first, last)
+    from promo_assets.cli.progress import print_summary
+
+    print_summary(days, made(), ())
+    return 0
+
+
+def sql(table: Annotated[str, Parameter(help="Its name, schema.table.")], /, *, day: On) -> int:
+    """Print the SQL that a day of a table runs."""
+    from promo_assets.contract.project import MODELS
+    from promo_assets.warehouse.models.model import load_model, render
+
+    name = known(table, tables(settings())).contract.table
+    path = MODELS / f"{name.replace('.', '/')}.sql"
+    if not path.exists():
+        raise UsageError(
+            f"{name} is made by Python, not by SQL; see promo_assets/tables for what makes it"
+        )
+    print(render(load_model(path, MODELS), day, day + timedelta(days=1)))
+    return 0
+
+
+def drop(
+    table: Annotated[str | None, Parameter(help="Its name, schema.table.")] = None,
+    /,
+    *,
+    all: Annotated[
+        bool, Parameter(negative=(), help="Every table; who was erased stays erased.")
+    ] = False,
+) -> int:
+    """Drop a table, to be backfilled after its contract changed."""
+    from promo_assets import installation
+    from promo_assets.warehouse.publish import drop as forget
+    from promo_assets.warehouse.publish import drop_all
+    from promo_assets.warehouse.rewrite import announce, rewrite
+
+    if (table is None) != all:
+        raise UsageError("drop takes a TABLE or --all, one of them; see `promo drop --help`")
+    if table is None:
+        warehouse = installation.warehouse(made())
+        announce(warehouse)
+        with warehouse.get_connection() as connection:
+            drop_all(connection)
+        rewrite(warehouse)
+        print("every table is dropped; build the history again with `promo run --from D --to D`")
+        return 0
+    name = known(table, tables(settings())).contract.table
+    with installation.warehouse(made()).get_connection() as connection:
+        forget(connection, name)
+    print(f"{name} is dropped; backfill it from the Dagster UI or with `promo run`")
+    return 0
+
+
+def dev(
+    *,
+    port: Annotated[Port, Parameter(help="Of Dagster.")] = 3000,
+    mlflow_port: Annotated[Port, Parameter(help="Of MLflow.")] = 5000,
+) -> int:
+    """Serve the Dagster UI and the MLflow UI on 127.0.0.1."""
+    from promo_assets.cli.servers import serve
+
+    return serve(settings(), port, mlflow_port)
