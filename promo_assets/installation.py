@@ -66,7 +66,7 @@ def delivery(settings: Settings) -> Delivery:
 def pseudonym_keys(settings: Settings) -> tuple[str, ...]:
     """Raises `PseudonymKeyError` where there is no usable key."""
     told = settings.pseudonym_key
-    return keys_of(told.get_secret_value() if told else None, settings.source)
+    return keys_of(None if told is None else told.get_secret_value(), settings.source)
 
 
 def identity_rules(settings: Settings) -> identity.Rules:

@@ -169,7 +169,7 @@ def test_tables_beside_the_events_that_cant_be_used_are_told(
     code, told = check(folder, capsys)
     assert code == 1
     assert "items.csv: row 0 (counted from 0), column list_price: 'free' found" in told
-    assert "expected a list of offers under 'offers:'" in told
+    assert "offers.yaml:1: offers: none found, expected a list of at least one" in told
     assert "consent marketing: 1 allow, 1 refuse" in told
     assert "no items" not in told
 

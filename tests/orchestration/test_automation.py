@@ -26,8 +26,9 @@ from promo_assets.definitions import build_definitions, build_tables
 from promo_assets.orchestration import table_asset as table_module
 from promo_assets.orchestration.automation import failure_message, following, reason
 from promo_assets.orchestration.resources import WarehouseResource
-from promo_assets.orchestration.table_asset import Production, ProductionError, Table, table_asset
+from promo_assets.orchestration.table_asset import table_asset
 from promo_assets.settings import Settings
+from promo_assets.tables.table import Production, ProductionError, Table
 
 NOW = datetime(2024, 1, 10, 6, tzinfo=UTC)
 NEWEST, WEEK = "2024-01-09", "2024-01-01"

@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from promo_assets import definitions as module
+from promo_assets import definitions, installation
 from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import ContractError
 from promo_assets.definitions import build_definitions
@@ -69,7 +69,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the models and expectations, to be broken."""
     for name, folder in (("MODELS", "dbt_like_sql"), ("EXPECTATIONS", "expectations")):
         shutil.copytree(PROJECT / folder, tmp_path / folder)
-        monkeypatch.setattr(module, name, tmp_path / folder)
+        for module in (definitions, installation):
+            monkeypatch.setattr(module, name, tmp_path / folder, raising=False)
     return tmp_path
 
 

@@ -228,7 +228,7 @@ def test_any_sequence_of_writes_leaves_each_day_as_last_published(tmp_path_facto
     assert found == [(FIRST + timedelta(days=o), name) for o, name in sorted(expected.items())]
 
 
-def _publish_for_ever(path: str, ready) -> None:
+def _publish_for_ever(path: Path, ready) -> None:
     with Warehouse(path).get_connection() as connection:
         prepare(connection)
         for number in range(10_000):
@@ -241,7 +241,7 @@ def _publish_for_ever(path: str, ready) -> None:
 
 @pytest.mark.parametrize("wait", [0.0, 0.013, 0.041])
 def test_a_kill_leaves_the_last_good_state(tmp_path: Path, wait: float) -> None:
-    path = str(tmp_path / "w.duckdb")
+    path = tmp_path / "w.duckdb"
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
     process = context.Process(target=_publish_for_ever, args=(path, ready))
@@ -259,14 +259,14 @@ def test_a_kill_leaves_the_last_good_state(tmp_path: Path, wait: float) -> None:
         assert content(connection) == [(FIRST, "after")]
 
 
-def _hold(path: str, ready, done) -> None:
+def _hold(path: Path, ready, done) -> None:
     with Warehouse(path).get_connection():
         ready.set()
         done.wait(60)
 
 
 def test_another_processs_lock_is_waited_for_and_named(tmp_path: Path) -> None:
-    path = str(tmp_path / "w.duckdb")
+    path = tmp_path / "w.duckdb"
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()
     process = context.Process(target=_hold, args=(path, ready, done))

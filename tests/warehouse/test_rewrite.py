@@ -82,7 +82,7 @@ def test_everything_else_survives(warehouse: Warehouse) -> None:
         rows = connection.execute("select * from raw.events order by all").fetchall()
     done = rewrite(warehouse)
     assert done.bytes_before > 0
-    assert done.bytes_after == Path(warehouse.database).stat().st_size
+    assert done.bytes_after == warehouse.path.stat().st_size
     assert [path.name for path in warehouse.path.parent.iterdir()] == ["warehouse.duckdb"]
     with warehouse.get_connection() as connection:
         assert connection.execute("select * from raw.good order by all").fetchall() == rows
@@ -102,14 +102,14 @@ def test_everything_else_survives(warehouse: Warehouse) -> None:
 
 
 def test_a_file_that_is_in_use_is_left_alone_and_its_user_named(warehouse: Warehouse) -> None:
-    before = Path(warehouse.database).read_bytes()
+    before = warehouse.path.read_bytes()
     holder = subprocess.Popen(
         [
             sys.executable,
             "-c",
             "import duckdb, sys\n"
             "held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()",
-            warehouse.database,
+            str(warehouse.path),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -120,7 +120,7 @@ def test_a_file_that_is_in_use_is_left_alone_and_its_user_named(warehouse: Wareh
     with pytest.raises(WarehouseError, match=f"another process.*PID {holder.pid}"):
         rewrite(warehouse)
     holder.communicate("")
-    assert Path(warehouse.database).read_bytes() == before
+    assert warehouse.path.read_bytes() == before
 
 
 def test_an_open_connection_of_the_process_itself_is_refused(warehouse: Warehouse) -> None:
@@ -128,7 +128,7 @@ def test_an_open_connection_of_the_process_itself_is_refused(warehouse: Warehous
         with pytest.raises(WarehouseError, match="in use"):
             rewrite(warehouse)
         assert connection.execute("select count(*) from raw.events").fetchall() == [(20050,)]
-    assert not Path(warehouse.database + UNFINISHED).exists()
+    assert not Path(f"{warehouse.path}{UNFINISHED}").exists()
 
 
 def test_a_full_disk_is_told_before_anything_is_written(
