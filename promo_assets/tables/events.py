@@ -164,7 +164,7 @@ def _explained() -> Iterator[None]:
 def _keys(intake: Intake) -> tuple[str, ...]:
     told = intake.pseudonym_key
     try:
-        return keys_of(told.get_secret_value() if told else None, intake.delivery.source)
+        return keys_of(None if told is None else told.get_secret_value(), intake.delivery.source)
     except PseudonymKeyError as error:
         raise ProductionError(str(error)) from error
 

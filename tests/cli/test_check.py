@@ -186,7 +186,7 @@ def test_rows_of_days_to_come_wait_and_older_ones_than_the_start_are_told(folder
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["check"], "the following arguments are required: DIR"),
+        (["check"], "parameter FOLDER requires an argument"),
         (["check", "nowhere"], "nowhere/events is not a folder; expected event files"),
         (["check", "{folder}"], "mapping.yaml:1: colums: unknown key; did you mean 'columns'"),
     ],
