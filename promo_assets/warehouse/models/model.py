@@ -1,6 +1,7 @@
 """SQL models: one plain select a file, its dependencies and columns parsed with sqlglot.
 
-Here: reading ``dbt_like_sql/<schema>/<table>.sql``, checking it, and rendering it for people.
+Here: reading ``dbt_like_sql/<schema>/<table>.sql``, checking it, writing ephemeral models (dbt's
+word: a step that is no table) into those that read them, and rendering it for people.
 Not here: what flows from column to column (lineage), what Spark makes of it (spark), running it
 (publish). Nothing here opens a database; nothing is templated.
 """
@@ -11,7 +12,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from graphlib import CycleError, TopologicalSorter
 from itertools import zip_longest
@@ -25,7 +26,8 @@ from sqlglot.tokenizer_core import Token
 DUCKDB = Dialect.get_or_raise("duckdb")
 BOUNDS = ("start", "end")
 REQUIRED = ("description", "grain", "owner")
-KEYS = (*REQUIRED, "lookback")
+KEYS = (*REQUIRED, "lookback", "materialized")
+MATERIALIZED = ("table", "ephemeral")
 HEADER_LINE = re.compile(r"-- (?P<key>\w+):\s*(?P<value>.*)")
 CONTINUATION = re.compile(r"-- {2,}(?P<more>\S.*)")
 LOOKBACK = re.compile(r"(?:(?P<table>\w+\.\w+)\s+)?(?P<days>[1-9]\d*) days?")
@@ -45,10 +47,12 @@ class ModelError(ValueError):
 class SqlModel:
     """One model, checked.
 
-    ``sql`` is the select as written, ``first_line`` its line in the file. ``lookback`` maps an
-    upstream table to the days before ``$start`` that are read of it. ``depends_on`` is sorted and
-    holds the model itself when it reads its own past. ``columns`` are the output's, in order.
-    ``code_version`` changes with the meaning, not with comments, whitespace or letter case.
+    ``sql`` is the select as written, with the ephemeral models that it reads as its first CTEs;
+    ``first_line`` is its line in the file. ``lookback`` maps an upstream table to the days before
+    ``$start`` that are read of it. ``reads`` says of every table where it is mentioned first, file
+    and line; the model itself is among them when it reads its own past. ``columns`` are the
+    output's, in order. ``code_version`` changes with the meaning, not with comments, whitespace
+    or letter case. ``steps`` are the ephemeral models in it, upstream first.
     """
 
     table: str
@@ -60,9 +64,16 @@ class SqlModel:
     grain: tuple[str, ...]
     windowed: bool
     lookback: Mapping[str, int] = field(hash=False)
-    depends_on: tuple[str, ...]
+    reads: Mapping[str, tuple[Path, int]] = field(hash=False)
     columns: tuple[str, ...]
     code_version: str
+    ephemeral: bool
+    steps: tuple[str, ...] = ()
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The stored tables that are read, sorted."""
+        return tuple(sorted(self.reads))
 
 
 @dataclass(frozen=True)
@@ -100,25 +111,41 @@ def load_models(
     has a window column. Raises `ModelError` for a model that is wrong alone (see `load_model`),
     reads an unknown table, is part of a cycle, or disagrees with its contract's window.
     """
-    models = {}
-    for path in sorted(root.rglob("*.sql")):
-        model = load_model(path, root)
-        models[model.table] = model
+    loaded = [load_model(path, root) for path in sorted(root.rglob("*.sql"))]
+    models = {model.table: model for model in loaded if not model.ephemeral}
     tables = {*known, *models}
+    for model in loaded:
+        for table, (path, line) in model.reads.items():
+            if table not in tables:
+                raise _unknown_table(path, line, table, tables)
+    read = {table for model in loaded for table in model.steps}
+    for model in loaded:
+        if model.ephemeral and model.table not in read:
+            raise ModelError.at(
+                model.path,
+                1,
+                "an ephemeral model that no model reads; expected one; remove it, or read it",
+            )
     for model in models.values():
         _check_window(model, windowed.get(model.table))
-        for table in model.depends_on:
-            if table not in tables:
-                raise _unknown_table(model, table, tables)
     return {table: models[table] for table in _upstream_first(models)}
 
 
 def load_model(path: Path, root: Path) -> SqlModel:
     """Read and check one model; its table is its path under ``root``, ``<schema>/<table>.sql``.
 
-    Raises `ModelError` for anything but one select of named columns from qualified tables, with
-    a complete header, both bounds or none, and no other parameter.
+    Ephemeral models that it reads, directly or through others, are written into it. Raises
+    `ModelError` for anything but one select of named columns from qualified tables, with a
+    complete header, both bounds or none, and no other parameter; and for ephemeral models that
+    read each other in a circle or would take the name of a CTE.
     """
+    model = _load_alone(path, root)
+    steps: dict[str, SqlModel] = {}
+    _collect_steps(model, root, steps, (model.table,))
+    return _joined(model, steps) if steps else model
+
+
+def _load_alone(path: Path, root: Path) -> SqlModel:
     place = path.relative_to(root)
     if len(place.parts) != 2:
         raise ModelError.at(path, 1, f"the file is {place}; expected <schema>/<table>.sql; move it")
@@ -131,10 +158,11 @@ def load_model(path: Path, root: Path) -> SqlModel:
     source = _one_statement(source, body, first_line)
     bounds = _bounds(source)
     tree = _parse(source)
-    columns = _columns(source, tree)
+    ephemeral = _materialized(path, header) == "ephemeral"
+    columns = _columns(source, tree, stars=ephemeral)
     reads = _reads(source, tree)
     lookback = _lookback(path, header, reads)
-    if table in reads and table not in lookback:
+    if table in reads and table not in lookback and not ephemeral:
         raise source.error(
             reads[table],
             f"{table} reads itself without a lookback: a cycle; expected it to read only days "
@@ -147,13 +175,100 @@ def load_model(path: Path, root: Path) -> SqlModel:
         first_line=first_line + len(body) - len(body.lstrip("\n")),
         description=header["description"][1],
         owner=header["owner"][1],
-        grain=_grain(path, header["grain"], columns),
+        grain=_grain(path, header["grain"], columns, stars=ephemeral),
         windowed=bounds,
         lookback=lookback,
-        depends_on=tuple(sorted(reads)),
+        reads={name: (path, line_at(source.text, at)) for name, at in reads.items()},
         columns=columns,
         code_version=_version(source),
+        ephemeral=ephemeral,
     )
+
+
+def _collect_steps(
+    model: SqlModel, root: Path, steps: dict[str, SqlModel], reading: tuple[str, ...]
+) -> None:
+    """Add the ephemeral models that ``model`` reads to ``steps``, upstream first. ``reading`` is
+    the way to it, from the model that is loaded."""
+    for table, place in model.reads.items():
+        file = root / f"{table.replace('.', '/')}.sql"
+        if table in steps or not file.exists() or not _is_ephemeral(file):
+            continue
+        if table in reading:
+            circle = (*reading[reading.index(table) :], table)
+            raise ModelError.at(
+                *place,
+                f"ephemeral models in a circle: {' reads '.join(circle)}; expected steps that "
+                "don't read what they make; take the shared part into a step of its own",
+            )
+        step = _load_alone(file, root)
+        _collect_steps(step, root, steps, (*reading, table))
+        steps[table] = step
+
+
+def _is_ephemeral(path: Path) -> bool:
+    header, _ = _header(path, path.read_text(encoding="utf-8"))
+    return _materialized(path, header) == "ephemeral"
+
+
+def _joined(model: SqlModel, steps: Mapping[str, SqlModel]) -> SqlModel:
+    """The model with its steps as CTEs before its own, in one statement."""
+    _check_names(model, steps)
+    ctes = [
+        f"{table.split('.')[1]} as (\n{_unqualified(step, steps)}\n)"
+        for table, step in steps.items()
+    ]
+    own = _unqualified(model, steps)
+    source = _Source.of(model.path, own, 1)
+    words = [source.raw(token).lower() for token in source.tokens[:2]]
+    if words[0] == "with":
+        opening = source.tokens[int(words[1] == "recursive")].end + 1
+        sql = f"{own[:opening]} {', '.join(ctes)},\n{own[opening:].lstrip()}"
+    else:
+        sql = f"with {', '.join(ctes)}\n\n{own}"
+    lookback: dict[str, int] = {}
+    reads: dict[str, tuple[Path, int]] = {}
+    for each in (*steps.values(), model):
+        for name, days in each.lookback.items():
+            lookback[name] = max(days, lookback.get(name, 0))
+        reads |= {name: place for name, place in each.reads.items() if name not in steps}
+    return replace(
+        model,
+        sql=sql,
+        windowed=model.windowed or any(step.windowed for step in steps.values()),
+        lookback=lookback,
+        reads=reads,
+        code_version=_version(_Source.of(model.path, sql, 1)),
+        steps=tuple(steps),
+    )
+
+
+def _check_names(model: SqlModel, steps: Mapping[str, SqlModel]) -> None:
+    """Within one statement a name means one thing."""
+    taken = {cte.alias.lower(): model.path for cte in parse(model)[0].ctes}
+    for step in steps.values():
+        name = step.table.split(".")[1]
+        if name in taken:
+            raise ModelError.at(
+                step.path,
+                step.first_line,
+                f"{name!r} is a CTE or a step of {model.table} already ({taken[name]}); expected "
+                "different names within one statement; rename one",
+            )
+        taken[name] = step.path
+
+
+def _unqualified(model: SqlModel, steps: Collection[str]) -> str:
+    """The model's SQL with its steps named as CTEs: without their schemas."""
+    tree, text = parse(model)
+    pieces, done = [], 0
+    tables = (table for table in tree.find_all(exp.Table) if table.db)
+    for table in sorted(tables, key=lambda table: table.args["db"].meta["start"]):
+        if f"{table.db}.{table.name}".lower() in steps:
+            schema = table.args["db"].meta["start"]
+            pieces.append(text[done:schema])
+            done = table.this.meta["start"]
+    return "".join([*pieces, text[done:]]).strip("\n")
 
 
 def render(model: SqlModel, start: date, end: date) -> str:
@@ -259,11 +374,22 @@ def _bad_header_line(line: str, found: re.Match[str] | None, header: Collection[
     return f"header line {line!r}; expected '-- KEY: value' with KEY of {', '.join(KEYS)}; {hint}"
 
 
-def _grain(path: Path, header: tuple[int, str], columns: Collection[str]) -> tuple[str, ...]:
+def _materialized(path: Path, header: Mapping[str, tuple[int, str]]) -> str:
+    line, told = header.get("materialized", (1, "table"))
+    if told not in MATERIALIZED:
+        raise ModelError.at(
+            path, line, f"materialized {told!r}; expected one of {', '.join(MATERIALIZED)}"
+        )
+    return told
+
+
+def _grain(
+    path: Path, header: tuple[int, str], columns: Collection[str], *, stars: bool
+) -> tuple[str, ...]:
     line, text = header
     grain = tuple(name.strip() for name in text.split(","))
     for name in grain:
-        if name not in columns:
+        if name not in columns and not stars:
             raise ModelError.at(
                 path,
                 line,
@@ -400,9 +526,10 @@ def _parse(source: _Source) -> exp.Query:
     return tree
 
 
-def _columns(source: _Source, tree: exp.Query) -> tuple[str, ...]:
-    """Output names in order; every branch of a union must name its columns."""
-    for branch in branches(tree):
+def _columns(source: _Source, tree: exp.Query, *, stars: bool) -> tuple[str, ...]:
+    """Output names in order; every branch of a union must name its columns. An ephemeral model
+    is a CTE of others and may hold ``stars``, which are left out."""
+    for branch in () if stars else branches(tree):
         for column in branch.selects:
             if column.is_star or isinstance(column, exp.Columns):
                 raise source.error_at(
@@ -412,6 +539,8 @@ def _columns(source: _Source, tree: exp.Query) -> tuple[str, ...]:
                 )
     columns: list[str] = []
     for column in tree.selects:
+        if stars and column.is_star:
+            continue
         if not isinstance(column, exp.Column | exp.Alias):
             raise source.error_at(
                 column,
@@ -477,18 +606,13 @@ def _check_window(model: SqlModel, expected: bool | None) -> None:
     raise ModelError.at(model.path, model.first_line, message)
 
 
-def _unknown_table(model: SqlModel, table: str, tables: Collection[str]) -> ModelError:
+def _unknown_table(path: Path, line: int, table: str, tables: Collection[str]) -> ModelError:
     return ModelError.at(
-        model.path,
-        _line_of_read(model, table),
+        path,
+        line,
         f"unknown table {table}; expected a model or a table made by Python; did you mean "
         f"{_listed(table, tables)}",
     )
-
-
-def _line_of_read(model: SqlModel, table: str) -> int:
-    tree, text = parse(model)
-    return line_at(text, _reads(_Source(model.path, text, []), tree)[table])
 
 
 def _upstream_first(models: Mapping[str, SqlModel]) -> list[str]:
@@ -502,8 +626,7 @@ def _upstream_first(models: Mapping[str, SqlModel]) -> list[str]:
         # graphlib lists each table before the one that reads it.
         path = list(reversed(error.args[1]))
         raise ModelError.at(
-            models[path[0]].path,
-            _line_of_read(models[path[0]], path[1]),
+            *models[path[0]].reads[path[1]],
             f"a cycle: {' reads '.join(path)}; expected tables that don't read what they make; "
             "take the shared part into a table of its own",
         ) from None

@@ -304,3 +304,77 @@ def test_duckdb_reads_a_model_of_ours_as_we_do(
     shown = render(model, date(2017, 3, 1), date(2017, 3, 2))
     tables = empty_warehouse.get_table_names(shown, qualified=True)
     assert {name.partition(" AS ")[0] for name in tables} == set(model.depends_on)
+
+
+STEP = HEADER + "-- materialized: ephemeral\n"
+
+
+def test_an_ephemeral_model_is_no_table_but_a_cte_of_those_that_read_it(tmp_path: Path) -> None:
+    written(tmp_path, "select a, n from raw.events where d >= $start and d < $end", "b.few", STEP)
+    written(tmp_path, "select few.*, 2 * few.n as twice from b.few", "b.more", STEP)
+    sql = "with own as (select 1 as a)\nselect more.a, twice from B.More join own using (a)"
+    written(tmp_path, sql, "c.last", HEADER)
+    models = load_models(tmp_path, known=["raw.events"], windowed={"c.last": True})
+    assert list(models) == ["c.last"]
+    last = models["c.last"]
+    assert last.depends_on == ("raw.events",)
+    assert last.reads["raw.events"] == (tmp_path / "b" / "few.sql", 5)
+    with duckdb.connect() as connection:
+        connection.execute("create schema raw; create table raw.events (a int, n int, d date)")
+        connection.execute("insert into raw.events values (1, 3, '2024-01-01'), (1, 4, '2023-1-1')")
+        bounds = {"start": date(2024, 1, 1), "end": date(2024, 1, 2)}
+        assert connection.execute(last.sql, bounds).fetchall() == [(1, 6)]
+    before = last.code_version
+    written(tmp_path, "select few.*, 3 * few.n as twice from b.few", "b.more", STEP)
+    assert load_model(last.path, tmp_path).code_version != before
+
+
+def test_an_ephemeral_model_hands_on_how_far_back_it_reads(tmp_path: Path) -> None:
+    own = "select a from core.things where d >= $start - 3 and d < $end"
+    header = STEP + "-- lookback: core.things 3 days\n"
+    written(tmp_path, own, "core.past", header)
+    written(tmp_path, "select a from core.past", "core.things")
+    (model,) = load_models(tmp_path, known=(), windowed={"core.things": True}).values()
+    assert (model.depends_on, model.lookback) == (("core.things",), {"core.things": 3})
+
+
+@pytest.mark.parametrize(
+    ("steps", "last", "at", "text"),
+    [
+        ({"b.x": "select a from raw.events"}, "select 1 as a", ("b/x", 1), "no model reads"),
+        ({"b.x": "select a\nfrom b.x"}, "select a from b.x", ("b/x", 6), "b.x reads b.x"),
+        (
+            {"b.x": "select a from b.y", "b.y": "select a from b.x"},
+            "select a from b.x",
+            ("b/y", 5),
+            "in a circle: b.x reads b.y reads b.x",
+        ),
+        (
+            {"b.x": "select a from raw.events"},
+            "with x as (select 1 as a) select x.a from b.x, x",
+            ("b/x", 5),
+            "'x' is a CTE or a step of c.last already",
+        ),
+        (
+            {"b.x": "select a from raw.events", "d.x": "select a from raw.events"},
+            "select a from b.x union all select a from d.x",
+            ("d/x", 5),
+            "expected different names",
+        ),
+        ({"b.x": "select a from raw.evnts"}, "select a from b.x", ("b/x", 5), "unknown table"),
+    ],
+)
+def test_a_wrong_ephemeral_model_is_told(
+    tmp_path: Path, steps: dict[str, str], last: str, at: tuple[str, int], text: str
+) -> None:
+    for table, sql in steps.items():
+        written(tmp_path, sql, table, STEP)
+    written(tmp_path, last, "c.last")
+    with pytest.raises(ModelError) as caught:
+        load_models(tmp_path, known=["raw.events"], windowed={})
+    told(caught, tmp_path / f"{at[0]}.sql", at[1], text)
+
+
+def test_an_unknown_materialisation_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"4: materialized 'view'; expected one of table, eph"):
+        loaded(tmp_path, "select 1 as a", header=HEADER + "-- materialized: view\n")
