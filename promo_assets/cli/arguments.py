@@ -81,12 +81,13 @@ On = Annotated[date, _DAY, Parameter(name="--date", help="The day, YYYY-MM-DD.")
 Count = Annotated[int, _COUNT]
 Port = Annotated[int, _PORT]
 Select = Annotated[
-    list[str],
+    Sequence[str],
     Parameter(
         name="--select",
         converter=_groups,
         n_tokens=1,
         negative=(),
+        show_default=False,
         help=f"Only this group of tables; may be repeated. One of {', '.join(GROUPS)}.",
     ),
 ]

@@ -31,7 +31,7 @@ def add_to(app: App) -> None:
         app.command(command, group=ENGINEERS)
 
 
-def run(*, first: From, last: To, select: Select = []) -> int:  # noqa: B006
+def run(*, first: From, last: To, select: Select = ()) -> int:
     """Materialise a range of days through Dagster, in one go, with a progress bar."""
     days = window(first, last)
     from promo_assets.cli.progress import run_with_progress

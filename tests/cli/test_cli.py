@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -13,7 +14,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from promo_assets.cli.main import main
+from promo_assets.cli.main import app, main
 from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.settings import load_settings
 
@@ -99,7 +100,13 @@ def assert_refused(told: Told, *words: str, code: int = 2) -> None:
         (["run", "--from", "2024-01-03", "--to", "2999-01-02"], ["not within the partitions"]),
         (["run", *DAYS, "--select", "featurs"], ["'featurs'", "did you mean 'features'"]),
         (["run", "--from", "2024-01-01"], ["--to", "promo run --help"]),
-        (["rn"], ["'rn'", "promo --help"]),
+        (["rn"], ["'rn' is not a command; did you mean 'run'?", "promo --help"]),
+        (["--hlp"], ["'--hlp'", "did you mean '--help'"]),
+        (["run", "--form", "2024-01-03"], ["--from", "promo run --help"]),
+        (["erase", "anna", "ben"], ["'ben'", "promo erase --help"]),
+        (["simulate", "--mess", "bad"], ["'bad'", "'none', 'some', 'wild'"]),
+        (["simulate", "--users", "0"], ["'0'", "1 or more"]),
+        (["completion", "tcsh"], ["'tcsh'", "'bash'", "'zsh'", "'fish'"]),
         (["sql", "features.user_dayly", "--date", "2024-01-03"], ["features.user_daily"]),
         (["sql", "raw.events", "--date", "2024-01-03"], ["made by Python"]),
         (["drop", "core.event"], ["core.events"]),
@@ -118,6 +125,35 @@ def test_wrong_usage_is_told_in_one_line(
 ) -> None:
     assert_refused(promo(*arguments), *words)
     assert not (tmp_path / "home" / "warehouse.duckdb").exists()
+
+
+def test_the_help_is_grouped_by_who_uses_it_and_tells_every_command(promo: Promo) -> None:
+    told = promo("--help")
+    assert (told.code, told.err) == (0, "")
+    assert promo() == told
+    groups = ["Run and repair", "Decide and export", "Privacy", "Bring or make data", "Shell"]
+    places = [told.out.index(group) for group in groups]
+    assert places == sorted(places)
+    for command in app:
+        if not command.startswith("-"):
+            assert promo(command, "--help").code == 0
+            assert f" {command} " in told.out
+
+
+def test_the_shell_completes_commands_and_options(promo: Promo, tmp_path: Path) -> None:
+    told = promo("completion", "bash")
+    assert (told.code, told.err) == (0, "")
+    script = tmp_path / "promo.bash"
+    script.write_text(told.out)
+    asked = (
+        f"source {script}; complete -p promo > /dev/null;"
+        " COMP_WORDS=(promo si); COMP_CWORD=1; COMP_LINE='promo si'; COMP_POINT=8;"
+        " $(complete -p promo | sed 's/.*-F \\([^ ]*\\).*/\\1/') promo si promo;"
+        ' printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["simulate"]
 
 
 @pytest.mark.parametrize(
