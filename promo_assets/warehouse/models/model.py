@@ -111,7 +111,8 @@ def load_models(
     has a window column. Raises `ModelError` for a model that is wrong alone (see `load_model`),
     reads an unknown table, is part of a cycle, or disagrees with its contract's window.
     """
-    loaded = [load_model(path, root) for path in sorted(root.rglob("*.sql"))]
+    files: dict[Path, _File] = {}
+    loaded = [_load(path, root, files) for path in sorted(root.rglob("*.sql"))]
     models = {model.table: model for model in loaded if not model.ephemeral}
     tables = {*known, *models}
     for model in loaded:
@@ -139,13 +140,33 @@ def load_model(path: Path, root: Path) -> SqlModel:
     complete header, both bounds or none, and no other parameter; and for ephemeral models that
     read each other in a circle or would take the name of a CTE.
     """
-    model = _load_alone(path, root)
-    steps: dict[str, SqlModel] = {}
-    _collect_steps(model, root, steps, (model.table,))
-    return _joined(model, steps) if steps else model
+    return _load(path, root, {})
 
 
-def _load_alone(path: Path, root: Path) -> SqlModel:
+@dataclass(frozen=True)
+class _File:
+    """A file's model alone, and what it was read from."""
+
+    model: SqlModel
+    source: _Source
+    tree: exp.Query
+
+
+def _load(path: Path, root: Path, files: dict[Path, _File]) -> SqlModel:
+    """`load_model`; ``files`` keeps what was read, for the models that come after."""
+    file = _read(path, root, files)
+    steps: dict[str, _File] = {}
+    _collect_steps(file.model, root, files, steps, (file.model.table,))
+    return _joined(file, steps) if steps else file.model
+
+
+def _read(path: Path, root: Path, files: dict[Path, _File]) -> _File:
+    if path not in files:
+        files[path] = _read_alone(path, root)
+    return files[path]
+
+
+def _read_alone(path: Path, root: Path) -> _File:
     place = path.relative_to(root)
     if len(place.parts) != 2:
         raise ModelError.at(path, 1, f"the file is {place}; expected <schema>/<table>.sql; move it")
@@ -168,7 +189,7 @@ def _load_alone(path: Path, root: Path) -> SqlModel:
             f"{table} reads itself without a lookback: a cycle; expected it to read only days "
             f"before $start; add the header line '-- lookback: {table} 1 days'",
         )
-    return SqlModel(
+    model = SqlModel(
         table=table,
         path=path,
         sql=source.text.strip("\n"),
@@ -183,16 +204,24 @@ def _load_alone(path: Path, root: Path) -> SqlModel:
         code_version=_version(source),
         ephemeral=ephemeral,
     )
+    return _File(model, source, tree)
 
 
 def _collect_steps(
-    model: SqlModel, root: Path, steps: dict[str, SqlModel], reading: tuple[str, ...]
+    model: SqlModel,
+    root: Path,
+    files: dict[Path, _File],
+    steps: dict[str, _File],
+    reading: tuple[str, ...],
 ) -> None:
     """Add the ephemeral models that ``model`` reads to ``steps``, upstream first. ``reading`` is
     the way to it, from the model that is loaded."""
     for table, place in model.reads.items():
-        file = root / f"{table.replace('.', '/')}.sql"
-        if table in steps or not file.exists() or not _is_ephemeral(file):
+        path = root / f"{table.replace('.', '/')}.sql"
+        if table in steps or not path.exists():
+            continue
+        step = _read(path, root, files)
+        if not step.model.ephemeral:
             continue
         if table in reading:
             circle = (*reading[reading.index(table) :], table)
@@ -201,72 +230,67 @@ def _collect_steps(
                 f"ephemeral models in a circle: {' reads '.join(circle)}; expected steps that "
                 "don't read what they make; take the shared part into a step of its own",
             )
-        step = _load_alone(file, root)
-        _collect_steps(step, root, steps, (*reading, table))
+        _collect_steps(step.model, root, files, steps, (*reading, table))
         steps[table] = step
 
 
-def _is_ephemeral(path: Path) -> bool:
-    header, _ = _header(path, path.read_text(encoding="utf-8"))
-    return _materialized(path, header) == "ephemeral"
-
-
-def _joined(model: SqlModel, steps: Mapping[str, SqlModel]) -> SqlModel:
+def _joined(file: _File, steps: Mapping[str, _File]) -> SqlModel:
     """The model with its steps as CTEs before its own, in one statement."""
-    _check_names(model, steps)
-    ctes = [
+    _check_names(file, steps)
+    ctes = ", ".join(
         f"{table.split('.')[1]} as (\n{_unqualified(step, steps)}\n)"
         for table, step in steps.items()
-    ]
-    own = _unqualified(model, steps)
-    source = _Source.of(model.path, own, 1)
-    words = [source.raw(token).lower() for token in source.tokens[:2]]
+    )
+    own = _unqualified(file, steps)
+    words = [file.source.raw(token).lower() for token in file.source.tokens[:2]]
     if words[0] == "with":
-        opening = source.tokens[int(words[1] == "recursive")].end + 1
-        sql = f"{own[:opening]} {', '.join(ctes)},\n{own[opening:].lstrip()}"
+        above = len(file.source.text) - len(file.source.text.lstrip("\n"))
+        opening = file.source.tokens[int(words[1] == "recursive")].end + 1 - above
+        sql = f"{own[:opening]} {ctes},\n{own[opening:].lstrip()}"
     else:
-        sql = f"with {', '.join(ctes)}\n\n{own}"
+        sql = f"with {ctes}\n\n{own}"
     lookback: dict[str, int] = {}
     reads: dict[str, tuple[Path, int]] = {}
-    for each in (*steps.values(), model):
+    every = [*(step.model for step in steps.values()), file.model]
+    for each in every:
         for name, days in each.lookback.items():
             lookback[name] = max(days, lookback.get(name, 0))
         reads |= {name: place for name, place in each.reads.items() if name not in steps}
+    versions = "\n".join(each.code_version for each in every)
     return replace(
-        model,
+        file.model,
         sql=sql,
-        windowed=model.windowed or any(step.windowed for step in steps.values()),
+        windowed=any(each.windowed for each in every),
         lookback=lookback,
         reads=reads,
-        code_version=_version(_Source.of(model.path, sql, 1)),
+        code_version=hashlib.sha256(versions.encode()).hexdigest()[:12],
         steps=tuple(steps),
     )
 
 
-def _check_names(model: SqlModel, steps: Mapping[str, SqlModel]) -> None:
+def _check_names(file: _File, steps: Mapping[str, _File]) -> None:
     """Within one statement a name means one thing."""
-    taken = {cte.alias.lower(): model.path for cte in parse(model)[0].ctes}
-    for step in steps.values():
+    taken = {cte.alias.lower(): file.model.path for cte in file.tree.ctes}
+    for step in (step.model for step in steps.values()):
         name = step.table.split(".")[1]
         if name in taken:
             raise ModelError.at(
                 step.path,
                 step.first_line,
-                f"{name!r} is a CTE or a step of {model.table} already ({taken[name]}); expected "
-                "different names within one statement; rename one",
+                f"{name!r} is a CTE or a step of {file.model.table} already ({taken[name]}); "
+                "expected different names within one statement; rename one",
             )
         taken[name] = step.path
 
 
-def _unqualified(model: SqlModel, steps: Collection[str]) -> str:
+def _unqualified(file: _File, steps: Collection[str]) -> str:
     """The model's SQL with its steps named as CTEs: without their schemas."""
-    tree, text = parse(model)
+    text = file.source.text
     pieces, done = [], 0
-    tables = (table for table in tree.find_all(exp.Table) if table.db)
+    tables = (table for table in file.tree.find_all(exp.Table) if table.db)
     for table in sorted(tables, key=lambda table: table.args["db"].meta["start"]):
         if f"{table.db}.{table.name}".lower() in steps:
-            schema = table.args["db"].meta["start"]
-            pieces.append(text[done:schema])
+            pieces.append(text[done : table.args["db"].meta["start"]])
             done = table.this.meta["start"]
     return "".join([*pieces, text[done:]]).strip("\n")
 
