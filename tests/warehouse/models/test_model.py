@@ -312,7 +312,9 @@ STEP = HEADER + "-- materialized: ephemeral\n"
 def test_an_ephemeral_model_is_no_table_but_a_cte_of_those_that_read_it(tmp_path: Path) -> None:
     written(tmp_path, "select a, n from raw.events where d >= $start and d < $end", "b.few", STEP)
     written(tmp_path, "select few.*, 2 * few.n as twice from b.few", "b.more", STEP)
-    sql = "-- why\nWith own as (select 1 as a)\nselect more.a, twice from B.More join own using (a)"
+    sql = (
+        "\n-- why\nWith own as (select 1 as a)\nselect more.a, twice from B.More join own using (a)"
+    )
     written(tmp_path, sql, "c.last", HEADER)
     models = load_models(tmp_path, known=["raw.events"], windowed={"c.last": True})
     assert list(models) == ["c.last"]
