@@ -13,7 +13,7 @@ from typing import Any
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.gates.verdict import spans
 from promo_assets.people.consent import ConsentRule
-from promo_assets.sources.check import Facts
+from promo_assets.sources.check import REJECTED_SHARE, Facts
 from promo_assets.sources.files import Files
 from promo_assets.sources.hints import columns_for, event_type_for, personal, time_formats_for
 from promo_assets.sources.mapping import COLUMNS, Constant
@@ -282,7 +282,9 @@ def _verdict(facts: Facts, source: Files) -> Lines:
             f"{day} ({facts.blocked[day][0]:,} of {facts.blocked[day][1]:,} rows)" for day in days
         )
         more = f" and {len(facts.blocked) - FEW} more" if len(facts.blocked) > FEW else ""
-        yield "verdict", (f"HELD BACK, since more than 5 % of the rows are rejected: {told}{more}")
+        share = f"{100 * REJECTED_SHARE:g} %"
+        why = f"HELD BACK, since more than {share} of the rows are rejected"
+        yield "verdict", f"{why}: {told}{more}"
     if facts.broken:
         yield "verdict", f"HELD BACK, since {_number(len(facts.broken), 'file')} can't be read"
     if facts.wrong:

@@ -31,9 +31,9 @@ PLAUSIBLE = date(2000, 1, 1)
 """Where ``PROMO_START`` is not set, the data starts with its first day from here on."""
 
 TOLERATED = ("duplicate", "before_partition")
-SHARE, FEW = 0.05, 10
-"""The gate of core.events: more than `FEW` rejected rows and more than that share of a day,
-those `TOLERATED` aside, hold it back."""
+REJECTED_SHARE, REJECTED_FEW = 0.05, 10
+"""The gate of core.events: more than `REJECTED_FEW` rejected rows and more than `REJECTED_SHARE` of
+a day, those `TOLERATED` aside, hold it back."""
 
 SHOWN = 3
 """Rejected rows that are kept as examples, by reason."""
@@ -166,7 +166,7 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
         f"count(*) filter (list_contains($tolerated, reason)) {rejected} true group by event_date",
         tolerated=list(TOLERATED),
     ):
-        if wrong > FEW and wrong > SHARE * (facts.days[day] - others):
+        if wrong > REJECTED_FEW and wrong > REJECTED_SHARE * (facts.days[day] - others):
             facts.blocked[day] = (wrong, facts.days[day])
     facts.types.update(
         dict(
