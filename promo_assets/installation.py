@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from promo_assets.contract.project import EXPECTATIONS
 from promo_assets.contract.tables import TableContract, load_contracts
 from promo_assets.orchestration.partitions import Partitions
-from promo_assets.people import identity
 from promo_assets.people.consent import ConsentRule
+from promo_assets.people.links import Rules
 from promo_assets.people.pseudonyms import keys_of
 from promo_assets.privacy.erasure import Place
 from promo_assets.settings import Settings
 from promo_assets.sources import Delivery
-from promo_assets.strategy.allocation.decisions import Experiment
+from promo_assets.strategy.experiments.experiment import Experiment
 from promo_assets.tables import events, propensity, strategy
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.reading import Read
@@ -69,8 +69,8 @@ def pseudonym_keys(settings: Settings) -> tuple[str, ...]:
     return keys_of(None if told is None else told.get_secret_value(), settings.source)
 
 
-def identity_rules(settings: Settings) -> identity.Rules:
-    return identity.Rules(
+def identity_rules(settings: Settings) -> Rules:
+    return Rules(
         link_days=settings.identity_link_days,
         people_per_device=settings.identity_people_per_device,
         identifiers=settings.identity_max_identifiers,

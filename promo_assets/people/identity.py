@@ -11,13 +11,14 @@ Here: from links to changes of attribution, pure. Not here: what events the chan
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+from promo_assets.people.links import Rules
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -35,22 +36,6 @@ CHANGES = {
     "user_id": pl.String,
     "status": pl.String,
 }
-
-
-@dataclass(frozen=True)
-class Rules:
-    """When links make a person.
-
-    ``link_days``: a log-in counts for so many days, its own included. ``people_per_device``: more
-    people than that on a device quarantine it. ``identifiers``: a component with more accounts
-    and devices than that is taken apart. ``hindsight_days``: log-ins up to so many days after a
-    day count for it too; above 0 a day's attribution is no longer what was known that day.
-    """
-
-    link_days: int = 180
-    people_per_device: int = 1
-    identifiers: int = 20
-    hindsight_days: int = 0
 
 
 class Links(NamedTuple):

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import polars as pl
-
 SHORTEST_ID = 6
 """Characters: a shorter id is looked for in columns, but not in texts, where it can be a word or
 a number of anything."""
@@ -177,6 +175,8 @@ def _spans(
 
 
 def _parquet_values(path: Path, names: Names) -> int:
+    import polars as pl
+
     frame = pl.read_parquet(path)
     texts = frame.select(pl.col(pl.String)).unique()
     return sum(

@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from promo_assets.people.consent import ConsentRule, barred_sql
 from promo_assets.warehouse.reading import Read
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 """A spreadsheet may run a cell that starts so (OWASP, CSV injection; full-width forms too)."""
@@ -72,6 +74,8 @@ def write_export(
 def leave_out(users: Collection[str], folder: Path) -> dict[Path, int]:
     """Write the exported days anew whose assignments name any of ``users``, without those rows;
     their number by Parquet file."""
+    import polars as pl
+
     left_out = {}
     for path in sorted(folder.glob("????-??-??/assignments.parquet")):
         assignments = pl.read_parquet(path)
@@ -84,6 +88,8 @@ def leave_out(users: Collection[str], folder: Path) -> dict[Path, int]:
 
 
 def _write_csv(frame: pl.DataFrame, path: Path) -> None:
+    import polars as pl
+
     text = pl.col(pl.String)
     risky = text.str.slice(0, 1).is_in(FORMULA_STARTS)
     safe = frame.with_columns(pl.when(risky).then(pl.lit("'") + text).otherwise(text).name.keep())

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import polars as pl
 from pydantic import SecretStr
 
 from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
-from promo_assets.people import identity
+from promo_assets.people.links import Rules
 from promo_assets.people.pseudonyms import (
     Kind,
     PseudonymKeyError,
@@ -28,6 +28,9 @@ from promo_assets.strategy.offers.catalogue import CatalogueError, load_catalogu
 from promo_assets.tables.table import Produce, Production, ProductionError, Table
 from promo_assets.warehouse.publish import Query
 
+if TYPE_CHECKING:
+    import polars as pl
+
 
 @dataclass(frozen=True)
 class Intake:
@@ -36,7 +39,7 @@ class Intake:
 
     delivery: Delivery
     pseudonym_key: SecretStr | None
-    identity_rules: identity.Rules
+    identity_rules: Rules
     catalogue: Path
 
 
@@ -137,6 +140,8 @@ def consents(production: Production, intake: Intake) -> Query:
 
 def identities(production: Production, intake: Intake) -> pl.DataFrame:
     """Whose attribution changes on the days of the window."""
+    from promo_assets.people.identity import changes
+
     rules, window = intake.identity_rules, production.days
     logins = production.read(
         "select event_date, device_id, user_id from core.logins"
@@ -147,7 +152,7 @@ def identities(production: Production, intake: Intake) -> pl.DataFrame:
         },
     )
     statements = production.read("select device_id, user_id, linked_at from core.device_links")
-    return identity.changes(logins, statements, window.days, rules, first=intake.delivery.first)
+    return changes(logins, statements, window.days, rules, first=intake.delivery.first)
 
 
 @contextmanager
@@ -214,14 +219,18 @@ def _pseudonymous(production: Production, intake: Intake, query: Query, *device:
 
 def offers(production: Production, intake: Intake) -> pl.DataFrame:
     """The offer catalogue as a table."""
+    from promo_assets.strategy.offers.frame import catalogue_frame
+
     try:
-        return load_catalogue(intake.catalogue).frame()
+        return catalogue_frame(load_catalogue(intake.catalogue))
     except CatalogueError as error:
         raise ProductionError(str(error)) from error
 
 
 def event_types(production: Production) -> pl.DataFrame:
     """The contract's event types, so that SQL need not repeat them."""
+    import polars as pl
+
     return pl.DataFrame(
         {
             "event_type": [kind.name for kind in EVENT_TYPES],
@@ -234,6 +243,8 @@ def event_types(production: Production) -> pl.DataFrame:
 
 def calendar(production: Production) -> pl.DataFrame:
     """Every day of `CALENDAR` with its weekday and week."""
+    import polars as pl
+
     first, end = CALENDAR
     days = pl.date_range(first, end - timedelta(days=1), eager=True).alias("day")
     return pl.DataFrame({"day": days}).with_columns(

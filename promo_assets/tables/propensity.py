@@ -9,14 +9,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from promo_assets.contract.days import Window, cut_off, week_of
 from promo_assets.contract.tables import TableContract
 from promo_assets.tables.table import Production, Table
 from promo_assets.warehouse.publish import Query
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from promo_assets.learning.tracking import Tracking
     from promo_assets.propensity.model import PropensityModel
 
@@ -189,6 +189,8 @@ def champions(production: Production, learning: Learning) -> pl.DataFrame:
 
 def scores(production: Production, store: ModelStore) -> pl.DataFrame:
     """Every known user's propensity on each day, by the champion that was known by then."""
+    import polars as pl
+
     parts = [production.frame()]
     for days, champion in _by_champion(production, production.days):
         model = model_of(store, int(champion["model_version"]), str(champion["sha256"]))

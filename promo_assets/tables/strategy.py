@@ -9,19 +9,18 @@ from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.contract.tables import TableContract
 from promo_assets.people.consent import ConsentRule, barred_sql
-from promo_assets.strategy.allocation import decisions
-from promo_assets.strategy.allocation.budget import Price
-from promo_assets.strategy.effects import campaigns as effects
+from promo_assets.strategy.experiments.experiment import Experiment
 from promo_assets.strategy.offers.catalogue import Catalogue, CatalogueError, load_catalogue
-from promo_assets.strategy.offers.rules import eligible
 from promo_assets.tables.table import Produce, Production, ProductionError, Table
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Given:
     catalogue: Path
     budget: Decimal
     margin_rate: float
-    experiment: decisions.Experiment
+    experiment: Experiment
     consent: ConsentRule
 
 
@@ -69,12 +68,18 @@ order by segments.as_of_date, segments.user_id
 
 def campaign_effects(production: Production) -> pl.DataFrame:
     """The effect of each campaign whose trial closed in the window."""
+    from promo_assets.strategy.effects.campaigns import campaign_effects as measured
+
     trials = _read(production, "strategy.offer_trials", "closed_date", "campaign_id, user_id")
-    return effects.campaign_effects(trials)
+    return measured(trials)
 
 
 def offer_effects(production: Production, given: Given) -> pl.DataFrame:
     """What is known of every offer in every segment at the end of each day."""
+    import polars as pl
+
+    from promo_assets.strategy.effects.campaigns import pool_effects
+
     catalogue = catalogue_of(given.catalogue)
     known = _read(
         production,
@@ -93,13 +98,17 @@ def offer_effects(production: Production, given: Given) -> pl.DataFrame:
         # Most days close no trial: what is known is then what was known the day before.
         closed = tuple(recent["closed_date"].unique().sort())
         if closed not in pooled:
-            pooled = {closed: effects.pool_effects(recent, catalogue, day, SEGMENTS)}
+            pooled = {closed: pool_effects(recent, catalogue, day, SEGMENTS)}
         days.append(pooled[closed].with_columns(as_of_date=pl.lit(day, pl.Date)))
     return pl.concat(days)
 
 
 def budget_prices(production: Production, given: Given) -> pl.DataFrame:
     """The price of a unit of budget on each day, and how good the optimum is."""
+    from promo_assets.strategy.allocation import decisions
+    from promo_assets.strategy.allocation.budget import Price
+    from promo_assets.strategy.offers.rules import eligible
+
     catalogue = catalogue_of(given.catalogue)
     rows = []
     for day, users, known in _days(production, SEGMENTS, given):
@@ -129,6 +138,12 @@ def budget_prices(production: Production, given: Given) -> pl.DataFrame:
 
 def assignments(production: Production, given: Given) -> pl.DataFrame:
     """Every user's offer and arm, given the day's price: each segment on its own."""
+    import polars as pl
+
+    from promo_assets.strategy.allocation import decisions
+    from promo_assets.strategy.allocation.budget import Price
+    from promo_assets.strategy.offers.rules import eligible
+
     catalogue = catalogue_of(given.catalogue)
     prices = {row["as_of_date"]: row for row in _prices(production).iter_rows(named=True)}
     frames = [production.frame()]
@@ -143,7 +158,7 @@ def assignments(production: Production, given: Given) -> pl.DataFrame:
         candidates = decisions.candidate_values(
             users, known, catalogue, eligible(users, catalogue, day).mask, told["margin_rate"]
         )
-        experiment = decisions.Experiment(told["experiment"], told["holdout_share"])
+        experiment = Experiment(told["experiment"], told["holdout_share"])
         assigned = decisions.assignments(users, candidates, catalogue, price, experiment)
         frames.append(_dated(assigned, day))
     return pl.concat(frames)
@@ -151,6 +166,10 @@ def assignments(production: Production, given: Given) -> pl.DataFrame:
 
 def segment_strategy(production: Production, given: Given) -> pl.DataFrame:
     """Each segment's offers with audience, expected margin and cost, in a merchandiser's words."""
+    import polars as pl
+
+    from promo_assets.strategy.allocation import decisions
+
     catalogue = catalogue_of(given.catalogue)
     assigned = _by_day(
         production.read(
@@ -285,6 +304,8 @@ def _effects(production: Production) -> pl.DataFrame:
 
 
 def _prices(production: Production) -> pl.DataFrame:
+    import polars as pl
+
     return _read(production, "strategy.budget_prices", "as_of_date", "as_of_date").with_columns(
         pl.col("budget", "expected_cost").cast(pl.Float64)
     )
@@ -304,6 +325,8 @@ def _read(
 
 
 def _dated(frame: pl.DataFrame, day: date) -> pl.DataFrame:
+    import polars as pl
+
     return frame.select(pl.lit(day, pl.Date).alias("as_of_date"), pl.all())
 
 

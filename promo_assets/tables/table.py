@@ -10,23 +10,25 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import polars as pl
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.tables import TableContract
 from promo_assets.warehouse.publish import Query
 from promo_assets.warehouse.reading import reader
 
+if TYPE_CHECKING:
+    import polars as pl
+
 DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
-POLARS_TYPES: dict[str, pl.DataType] = {
-    "BIGINT": pl.Int64(),
-    "BOOLEAN": pl.Boolean(),
-    "DATE": pl.Date(),
-    "DOUBLE": pl.Float64(),
-    "VARCHAR": pl.String(),
+POLARS_TYPES = {
+    "BIGINT": "Int64",
+    "BOOLEAN": "Boolean",
+    "DATE": "Date",
+    "DOUBLE": "Float64",
+    "VARCHAR": "String",
 }
 
 
@@ -67,6 +69,8 @@ class Production:
 
     def frame(self, rows: Sequence[Mapping[str, Any]] = ()) -> pl.DataFrame:
         """Rows with the contract's columns and types; what a row does not tell is null."""
+        import polars as pl
+
         schema = {name: _polars_type(type_) for name, type_ in self.contract.types.items()}
         return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema)
 
@@ -125,6 +129,9 @@ class Table:
 
 def _polars_type(type_: str) -> pl.DataType:
     """The Polars type of a DuckDB type that tables made row by row use."""
+    import polars as pl
+
     if match := DECIMAL.fullmatch(type_):
         return pl.Decimal(int(match[1]), int(match[2]))
-    return POLARS_TYPES[type_]
+    kind: type[pl.DataType] = getattr(pl, POLARS_TYPES[type_])
+    return kind()

@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import polars as pl
 
 from promo_assets.contract.days import Window, week_of
 from promo_assets.contract.tables import TableContract
@@ -211,6 +210,8 @@ def _record_findings(
         for finding in verdict.findings
         for day in (finding.days or (first,))
     ]
+    import polars as pl
+
     frame = pl.DataFrame(
         rows,
         schema=[

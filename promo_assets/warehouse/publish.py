@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import polars as pl
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.tables import TableContract
+
+if TYPE_CHECKING:
+    import polars as pl
 
 ALWAYS = date(1, 1, 1)
 """The day under which a table without partitions is recorded as published."""
@@ -131,11 +133,11 @@ def stage(connection: duckdb.DuckDBPyConnection, target: Slice, rows: Query | pl
     contract = target.contract
     ensure_table(connection, contract)  # A model and its audits may read the table itself.
     columns = ", ".join(f'"{name}" {type_}' for name, type_ in contract.types.items())
-    if isinstance(rows, pl.DataFrame):
+    if isinstance(rows, Query):
+        query = rows
+    else:
         connection.register("produced", rows.to_arrow())
         query = Query("select * from produced", {})
-    else:
-        query = rows
     _same_columns(contract, connection.execute(f"describe {query.sql}", query.parameters))
     connection.execute(f"create or replace table {target.staged} ({columns})")
     try:
@@ -146,7 +148,7 @@ def stage(connection: duckdb.DuckDBPyConnection, target: Slice, rows: Query | pl
         connection.execute(f"drop table {target.staged}")
         raise PublishError(f"{contract.table}: {str(error).splitlines()[0]}") from error
     finally:
-        if isinstance(rows, pl.DataFrame):
+        if query is not rows:
             connection.unregister("produced")
     _inside(connection, target)
     return _count(connection, f"select count(*) from {target.staged}")
@@ -348,6 +350,8 @@ def _record(
         counts |= {(day, part_): count for day, part_, count in found}
     if not counts:
         return counts
+    import polars as pl
+
     noted = pl.DataFrame(
         [(contract.table, day, part, count) for (day, part), count in counts.items()],
         schema={

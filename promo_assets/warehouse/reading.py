@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
-import polars as pl
 
 from promo_assets.contract.tables import TableContract
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import create_table, prepare
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 class Read(Protocol):

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promo_assets.people.identity import Rules, changes
+from promo_assets.people.identity import changes
+from promo_assets.people.links import Rules
 
 FIRST = date(2024, 1, 1)
 DAYS = 12

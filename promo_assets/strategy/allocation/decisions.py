@@ -23,8 +23,9 @@ from promo_assets.strategy.allocation.budget import (
     allocate,
     solve_price,
 )
-from promo_assets.strategy.experiments.holdout import draws, is_held_out
-from promo_assets.strategy.offers.catalogue import MONEY, Catalogue
+from promo_assets.strategy.experiments.experiment import Experiment
+from promo_assets.strategy.offers.catalogue import Catalogue
+from promo_assets.strategy.offers.frame import MONEY
 
 Mask = npt.NDArray[np.bool_]
 
@@ -69,24 +70,6 @@ STRATEGY_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 _ROW_SCHEMA = {
     name: pl.Float64 if kind == MONEY else kind for name, kind in STRATEGY_SCHEMA.items()
 }
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """The holdout under which offers are sent: its name salts the draws, its share is withheld.
-
-    Keep the name for as long as the same users should stay held out.
-    """
-
-    name: str
-    share: float
-
-    def held_out(self, users: pl.DataFrame) -> Mask:
-        return is_held_out(users["user_id"], self.name, self.share)
-
-    def ties(self, users: pl.DataFrame) -> npt.NDArray[np.float64]:
-        """Draws that settle equal returns, independent of who is held out."""
-        return draws(users["user_id"], f"{self.name}/tie")
 
 
 @dataclass(frozen=True)

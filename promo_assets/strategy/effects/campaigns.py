@@ -28,7 +28,8 @@ from promo_assets.strategy.effects.estimators import (
     shrunk,
     weighted_difference,
 )
-from promo_assets.strategy.offers.catalogue import MONEY, Catalogue, Offer
+from promo_assets.strategy.offers.catalogue import Catalogue, Offer
+from promo_assets.strategy.offers.frame import MONEY
 
 COVARIATES = (
     "spend_before",

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from promo_assets.contract.located_yaml import Location, Problem, conflict, dotted, load, nearest
@@ -35,8 +34,6 @@ CAPPED = ("percent_off", "bogo", "free_shipping")
 Money = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=2, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Names = tuple[Text, ...]
-
-MONEY = pl.Decimal(18, 2)
 
 
 class CatalogueError(ValueError):
@@ -124,10 +121,6 @@ class Catalogue(_Strict):
     def ids(self) -> tuple[str, ...]:
         return tuple(offer.id for offer in self.offers)
 
-    def frame(self) -> pl.DataFrame:
-        """One row an offer, as stored in core.offers."""
-        return catalogue_frame(self)
-
 
 def _conflicts(offer: Offer) -> Iterator[tuple[str, str]]:
     """The fields that contradict each other, each with what is wrong and what is expected."""
@@ -193,53 +186,3 @@ def _place(at: Location, raw: Any) -> str:
     name = offer.get("id") if isinstance(offer, dict) else None
     label = f"offer {name!r}" if name is not None else f"offer number {at[1] + 1}"
     return ": ".join(filter(None, (label, dotted(at[2:]))))
-
-
-def catalogue_frame(catalogue: Catalogue) -> pl.DataFrame:
-    """One row an offer. Lists are joined with commas, null where empty."""
-    rows = [
-        {
-            "offer_id": offer.id,
-            **offer.model_dump(exclude={"id", "eligible", "frequency_cap", "channels"}),
-            "channels": ", ".join(offer.channels) or None,
-            **{
-                f"eligible_{name}": ", ".join(getattr(offer.eligible, name)) or None
-                for name in ("segments", "categories", "lifecycle")
-            },
-            "min_orders": offer.eligible.min_orders,
-            "max_orders": offer.eligible.max_orders,
-            "cap_times": offer.frequency_cap.times if offer.frequency_cap else None,
-            "cap_days": offer.frequency_cap.days if offer.frequency_cap else None,
-        }
-        for offer in catalogue.offers
-    ]
-    return pl.DataFrame(rows, schema=FRAME_SCHEMA)
-
-
-FRAME_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "offer_id": pl.String,
-    "name": pl.String,
-    "kind": pl.String,
-    "value": MONEY,
-    "min_spend": MONEY,
-    "max_discount": MONEY,
-    "valid_days": pl.Int64,
-    "valid_from": pl.Date,
-    "valid_until": pl.Date,
-    "send_cost": MONEY,
-    "channels": pl.String,
-    "eligible_segments": pl.String,
-    "eligible_categories": pl.String,
-    "eligible_lifecycle": pl.String,
-    "min_orders": pl.Int64,
-    "max_orders": pl.Int64,
-    "cap_times": pl.Int64,
-    "cap_days": pl.Int64,
-    "exclusive_group": pl.String,
-    "priority": pl.Int64,
-    "stock": pl.Int64,
-    "budget": MONEY,
-    "expected_redemption_rate": pl.Float64,
-    "expected_cost_per_redemption": MONEY,
-    "prior_lift": pl.Float64,
-}

@@ -20,7 +20,8 @@ from promo_assets.strategy.effects.campaigns import (
     campaign_effects,
     pool_effects,
 )
-from promo_assets.strategy.offers.catalogue import MONEY, Catalogue
+from promo_assets.strategy.offers.catalogue import Catalogue
+from promo_assets.strategy.offers.frame import MONEY
 
 SEGMENTS = ("new", "loyal", "dormant")
 CLOSED = date(2017, 4, 1)

@@ -10,6 +10,7 @@ import pytest
 
 from promo_assets.contract.project import PROJECT
 from promo_assets.strategy.offers.catalogue import CatalogueError, Kind, load_catalogue
+from promo_assets.strategy.offers.frame import catalogue_frame
 
 GOOD = "offers:\n  - {id: five, name: Five off, kind: amount_off, value: 5}\n"
 
@@ -35,7 +36,7 @@ def test_the_catalogue_of_the_demo_loads_with_its_three_campaign_types() -> None
 
 
 def test_the_frame_keeps_money_as_decimals_and_one_row_an_offer() -> None:
-    frame = load_catalogue(PROJECT / "offers" / "complete_journey.yaml").frame()
+    frame = catalogue_frame(load_catalogue(PROJECT / "offers" / "complete_journey.yaml"))
     assert frame.height == 3
     assert frame.schema["value"] == pl.Decimal(18, 2)
     assert frame["value"].to_list() == [Decimal("1.20"), Decimal("1.36"), Decimal("1.12")]
