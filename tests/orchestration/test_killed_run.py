@@ -22,11 +22,11 @@ DAY = 29
 
 KILLED_AT = """
 import os, signal, sys
-from promo_assets.tables import writing as table
+from promo_assets.orchestration import table_asset
 from promo_assets.warehouse import publish
 
 module, function, nth = sys.argv.pop(1), sys.argv.pop(1), int(sys.argv.pop(1))
-place = {"table": table, "publish": publish}[module]
+place = {"table_asset": table_asset, "publish": publish}[module]
 original = getattr(place, function)
 calls = []
 
@@ -85,7 +85,7 @@ def assert_whole_days(shop: Shop, *states: dict[str, dict[tuple[date, str], Rows
     "point",
     [
         pytest.param(("publish", "_record", 8), id="in the transaction, after delete and insert"),
-        pytest.param(("table", "_outcome", 8), id="after the commit, before Dagster knows"),
+        pytest.param(("table_asset", "results", 8), id="after the commit, before Dagster knows"),
     ],
 )
 def test_a_run_killed_while_it_publishes_leaves_whole_days_and_can_be_repeated(

@@ -29,7 +29,7 @@ def test_dg_and_the_workspace_file_name_the_same_definitions() -> None:
 @pytest.mark.slow
 def test_dg_checks_lists_and_launches(tmp_path: Path) -> None:
     shop = Shop(tmp_path / "shop").deliver_all(2)
-    prepare_home(shop.settings)
+    prepare_home(shop.settings.places)
     # What docs/how-to.md says to export, and the shop's settings.
     home = shop.settings.places.dagster
     told = {"DAGSTER_HOME": str(home), "PROMO_EVENT_LOG": str(home / "history" / "runs")}

@@ -24,8 +24,9 @@ from tests.support.shop import Shop
 pytestmark = pytest.mark.slow
 NOT_IN_CHECKOUT = """
 import json, sys
-import promo_assets, promo_assets.settings as settings
-print(json.dumps([promo_assets.__file__, str(settings.PROJECT), sys.path]))
+import promo_assets
+from promo_assets.contract.project import PROJECT
+print(json.dumps([promo_assets.__file__, str(PROJECT), sys.path]))
 """
 LOCATIONS = """
 {workspaceOrError {... on Workspace {locationEntries {name locationOrLoadError {__typename}}}}}

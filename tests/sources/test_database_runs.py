@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import duckdb
 import pytest
 
+from promo_assets import installation
 from promo_assets.cli.main import main
 from promo_assets.contract.days import Window
 from promo_assets.definitions import build_definitions
@@ -163,9 +164,8 @@ def test_a_run_that_meets_a_fault_tells_it_and_not_the_password(
     # What is there without the events' table goes through.
     window = Window(new_shop.day(0), new_shop.day(1))
     with open_instance(settings.places) as instance:
-        results = run_days(
-            window, settings, build_definitions(settings), instance, groups=["events"]
-        )
+        partitions, definitions = installation.partitions(settings), build_definitions(settings)
+        results = run_days(window, partitions, definitions, instance, groups=["events"])
     failures = str([result.failures for result in results])
     assert words in failures
     assert NEEDLE not in failures + str(capfd.readouterr())

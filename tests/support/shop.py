@@ -224,7 +224,12 @@ class Shop:
         return found
 
     def publications(self) -> dict[tuple[str, date, str], int]:
-        """Rows by table, day and part, as the bookkeeping has them."""
+        """Rows by table, day and part, as the bookkeeping has them; none before the first."""
+        begun = (
+            "select 1 from duckdb_tables() where schema_name || table_name = 'auditpublications'"
+        )
+        if not self.query(begun):
+            return {}
         rows = self.query("select table_name, day, part, row_count from audit.publications")
         return {(table, day, part): count for table, day, part, count in rows}
 
