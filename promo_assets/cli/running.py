@@ -88,7 +88,7 @@ def summary(*, first: From, last: To) -> int:
 def sql(table: Annotated[str, Parameter(help="Its name, schema.table.")], /, *, day: On) -> int:
     """Print the SQL that a day of a table runs."""
     from promo_assets.contract.project import MODELS
-    from promo_assets.warehouse.models.model import load_model, render
+    from promo_assets.warehouse.models.parsing import load_model, render
 
     name = known(table, tables(settings())).contract.table
     path = MODELS / f"{name.replace('.', '/')}.sql"

@@ -48,6 +48,11 @@ def freshness_of(table: Table) -> dg.FreshnessPolicy | None:
     """When yesterday's partition must be there; None for a table that has no days."""
     if table.grid != "day":
         return None
+    return _by_deadline()
+
+
+@lru_cache(maxsize=1)
+def _by_deadline() -> dg.FreshnessPolicy:
     return dg.FreshnessPolicy.cron(deadline_cron=DEADLINE, lower_bound_delta=timedelta(hours=8))
 
 

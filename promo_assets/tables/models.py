@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from promo_assets.contract.tables import ContractError, TableContract
 from promo_assets.tables.table import Production, Table
-from promo_assets.warehouse.models.lineage import column_lineage
-from promo_assets.warehouse.models.model import SqlModel, load_models
+from promo_assets.warehouse.models.kept import load_models
+from promo_assets.warehouse.models.model import SqlModel
 from promo_assets.warehouse.publish import Query
 
 GROUPS = {"core": "events"}
@@ -52,10 +52,18 @@ def _table(
         inputs={name: model.lookback.get(name, 0) for name in sorted(by_day)},
         whole=tuple(sorted(set(model.depends_on) - by_day)),
         kinds=frozenset({"duckdb", "sql", "table"}),
-        lineage=partial(column_lineage, model, schemas),
+        lineage=partial(_lineage, model, schemas),
     )
 
 
 def _select(model: SqlModel, production: Production) -> Query:
     assert production.window is not None
     return Query(model.sql, {"start": production.window.start, "end": production.window.end})
+
+
+def _lineage(
+    model: SqlModel, schemas: Mapping[str, Mapping[str, str]]
+) -> Mapping[str, Sequence[tuple[str, str]]]:
+    from promo_assets.warehouse.models.lineage import column_lineage
+
+    return column_lineage(model, schemas)

@@ -17,7 +17,7 @@ import pytest
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.tables import load_contracts
-from promo_assets.warehouse.models.model import load_model
+from promo_assets.warehouse.models.parsing import load_model
 from promo_assets.warehouse.publish import Query, Slice, ensure_table, prepare, publish, stage
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ from promo_assets.contract.events import EVENT_TYPES, REASONS
 from promo_assets.settings import Settings
 from promo_assets.simulation.mess import LOST
 from promo_assets.sources import open_source
-from promo_assets.warehouse.models.model import load_model
+from promo_assets.warehouse.models.parsing import load_model
 
 if TYPE_CHECKING:
     from tests.simulation.conftest import Folder, Made

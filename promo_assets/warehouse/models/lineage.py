@@ -12,7 +12,8 @@ from functools import lru_cache
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from promo_assets.warehouse.models.model import ModelError, SqlModel, parse
+from promo_assets.warehouse.models.model import ModelError, SqlModel
+from promo_assets.warehouse.models.parsing import parse
 
 Sources = tuple[tuple[str, str], ...]
 Columns = tuple[tuple[str, str], ...]

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from promo_assets.warehouse.models.model import SqlModel, parse
+from promo_assets.warehouse.models.model import SqlModel
+from promo_assets.warehouse.models.parsing import parse
 
 
 def to_spark(model: SqlModel) -> str:

@@ -12,14 +12,8 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from promo_assets.warehouse.models.model import (
-    SqlModel,
-    branches,
-    cte_of,
-    is_recursive,
-    line_of,
-    parse,
-)
+from promo_assets.warehouse.models.model import SqlModel
+from promo_assets.warehouse.models.parsing import branches, cte_of, is_recursive, line_of, parse
 
 Schemas = Mapping[str, Mapping[str, str]]
 

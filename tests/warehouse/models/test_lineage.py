@@ -7,7 +7,8 @@ import pytest
 from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import load_contracts
 from promo_assets.warehouse.models.lineage import column_lineage
-from promo_assets.warehouse.models.model import ModelError, SqlModel, load_model, load_models
+from promo_assets.warehouse.models.model import ModelError, SqlModel
+from promo_assets.warehouse.models.parsing import load_model, load_models
 
 CONTRACTS = load_contracts(PROJECT / "expectations")
 COLUMNS = {"k": "VARCHAR", "d": "DATE", "x": "INTEGER", "y": "DECIMAL(18,2)"}

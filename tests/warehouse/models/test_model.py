@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 
 from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import load_contracts
-from promo_assets.warehouse.models.model import (
-    ModelError,
-    SqlModel,
-    load_model,
-    load_models,
-    render,
-)
+from promo_assets.warehouse.models.model import ModelError, SqlModel
+from promo_assets.warehouse.models.parsing import load_model, load_models, render
 
 MODELS = PROJECT / "dbt_like_sql"
 CONTRACTS = load_contracts(PROJECT / "expectations")

@@ -7,7 +7,8 @@ import sqlglot
 
 from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import load_contracts
-from promo_assets.warehouse.models.model import SqlModel, load_model, load_models
+from promo_assets.warehouse.models.model import SqlModel
+from promo_assets.warehouse.models.parsing import load_model, load_models
 from promo_assets.warehouse.models.spark import to_spark
 from tests.warehouse.models.spark_lint import spark_findings
 
