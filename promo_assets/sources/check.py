@@ -160,10 +160,12 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
         return connection.execute(sql, parameters or None).fetchall()
 
     rejected = "from core.rejected_events where"
-    facts.rejected.update(dict(ask(f"select reason, count(*) {rejected} true group by reason")))
+    facts.rejected.update(
+        dict(ask(f"select reason, count(*) {rejected} true group by reason order by all"))
+    )
     for day, wrong, others in ask(
         "select event_date, count(*) filter (not list_contains($tolerated, reason)), "
-        f"count(*) filter (list_contains($tolerated, reason)) {rejected} true group by event_date",
+        f"count(*) filter (list_contains($tolerated, reason)) {rejected} true group by event_date order by all",
         tolerated=list(TOLERATED),
     ):
         if wrong > REJECTED_FEW and wrong > REJECTED_SHARE * (facts.days[day] - others):
@@ -173,7 +175,7 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
             ask(
                 "select coalesce(event_type, ''), count(*) from raw.events "
                 "where event_type is null "
-                "or event_type not in (select event_type from core.event_types) group by event_type"
+                "or event_type not in (select event_type from core.event_types) group by all order by all"
             )
         )
     )
@@ -214,7 +216,7 @@ def _look_beside(facts: Facts, source: Files, connection: duckdb.DuckDBPyConnect
             query = question()
             if stem == "consents":
                 told = connection.execute(
-                    f"select purpose, granted, count(*) from ({query.sql}) group by all",
+                    f"select purpose, granted, count(*) from ({query.sql}) group by all order by all",
                     dict(query.parameters),
                 )
                 facts.consents = {(purpose, yes): rows for purpose, yes, rows in told.fetchall()}

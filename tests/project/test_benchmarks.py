@@ -36,7 +36,11 @@ def bench(tmp_path: Path) -> Bench:
         made = Path(sys.executable).parent
         told = [f"BENCHMARKS={' '.join(map(str, files))}", f"BIN={made}", "SETUP=Makefile"]
         return subprocess.run(
-            ["make", "bench", *told], cwd=PROJECT, capture_output=True, text=True, check=False
+            ["make", "--no-print-directory", "bench", *told],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     return run
