@@ -204,7 +204,7 @@ def _print_gates(console: Console, read: Read, bounds: dict[str, date]) -> None:
         "select table_name, expectation, severity, count(distinct day), sum(row_count)"
         " from audit.findings where not passed"
         " and ((day >= $start and day < $end) or day = $always)"
-        " group by all order by severity, 4 desc",
+        " group by all order by severity, 4 desc, 1, 2",
         bounds,
     )
     for table, expectation, severity, days, rows in worst[:SHOWN_FINDINGS]:
@@ -228,7 +228,7 @@ def _print_rejected(console: Console, read: Read, bounds: dict[str, date]) -> No
             "select split_part(note, ':', 1), count(*) from raw.events where note is not null",
         ),
     ):
-        within = " and event_date >= $start and event_date < $end group by all order by 2 desc"
+        within = " and event_date >= $start and event_date < $end group by all order by 2 desc, 1"
         found = _rows(read, counted + within, bounds)
         told = ", ".join(f"{code} {count:,}" for code, count in found) or "none"
         console.print(f"[bold]{title}[/bold]  {told}", highlight=False)

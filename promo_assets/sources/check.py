@@ -165,7 +165,8 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
     )
     for day, wrong, others in ask(
         "select event_date, count(*) filter (not list_contains($tolerated, reason)), "
-        f"count(*) filter (list_contains($tolerated, reason)) {rejected} true group by event_date order by all",
+        f"count(*) filter (list_contains($tolerated, reason)) {rejected} true "
+        "group by event_date order by event_date",
         tolerated=list(TOLERATED),
     ):
         if wrong > REJECTED_FEW and wrong > REJECTED_SHARE * (facts.days[day] - others):
@@ -175,7 +176,8 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
             ask(
                 "select coalesce(event_type, ''), count(*) from raw.events "
                 "where event_type is null "
-                "or event_type not in (select event_type from core.event_types) group by all order by all"
+                "or event_type not in (select event_type from core.event_types) "
+                "group by all order by all"
             )
         )
     )
@@ -216,7 +218,8 @@ def _look_beside(facts: Facts, source: Files, connection: duckdb.DuckDBPyConnect
             query = question()
             if stem == "consents":
                 told = connection.execute(
-                    f"select purpose, granted, count(*) from ({query.sql}) group by all order by all",
+                    f"select purpose, granted, count(*) from ({query.sql}) "
+                    "group by all order by all",
                     dict(query.parameters),
                 )
                 facts.consents = {(purpose, yes): rows for purpose, yes, rows in told.fetchall()}
