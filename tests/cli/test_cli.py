@@ -217,6 +217,7 @@ def test_a_home_that_cant_be_written_is_told(promo: Promo, tmp_path: Path) -> No
     assert_refused(told, "PROMO_HOME=", "can't be written")
 
 
+@pytest.mark.slow
 def test_a_failed_gate_exits_1_names_table_expectation_and_rows_and_publishes_nothing(
     promo: Promo, tmp_path: Path
 ) -> None:
@@ -269,6 +270,7 @@ def test_sql_prints_what_duckdb_runs(promo: Promo, thirty_days: Shop) -> None:
     assert found
 
 
+@pytest.mark.slow
 def test_drop_forgets_a_table_and_says_how_to_get_it_back(promo: Promo, tmp_path: Path) -> None:
     promo("run", *DAYS, "--select", "events")
     told = promo("drop", "core.events")
@@ -278,6 +280,7 @@ def test_drop_forgets_a_table_and_says_how_to_get_it_back(promo: Promo, tmp_path
     assert left == [(0,)]
 
 
+@pytest.mark.slow
 def test_a_changed_key_starts_a_new_history_in_which_the_erased_stay_erased(
     promo: Promo, tmp_path: Path
 ) -> None:
@@ -375,6 +378,7 @@ def test_explain_says_what_is_known_of_an_unknown_user_or_day(
     assert_refused(of_shop(thirty_days, promo)("explain", user, "--date", day), *words)
 
 
+@pytest.mark.slow
 def test_erase_tells_what_it_did_where_the_receipt_is_and_what_others_must_do(
     promo: Promo, open_shop: Shop
 ) -> None:

@@ -118,6 +118,7 @@ def where(shop: Shop, table: str, relation: str, day: date) -> str:
     return f"{shop.contracts[table].window} {relation} date '{day}'"
 
 
+@pytest.mark.slow
 @settings(
     max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

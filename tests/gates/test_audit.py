@@ -314,6 +314,7 @@ def test_importing_the_gate_does_not_import_great_expectations() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_every_audit_of_the_project_can_be_evaluated(gate: Gate) -> None:
     contracts = load_contracts(PROJECT / "expectations")
     for name, contract in contracts.items():
@@ -340,6 +341,7 @@ slices = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=slices)
 def test_blocked_days_are_those_of_an_independent_oracle(

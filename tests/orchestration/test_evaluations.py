@@ -51,6 +51,7 @@ def materialisations(shop: Shop, table: str) -> dict[str | None, dg.AssetMateria
     return newest
 
 
+@pytest.mark.slow
 def test_every_partition_of_every_table_has_its_own_evaluation(thirty_days: Shop) -> None:
     for table in build_tables(thirty_days.settings):
         for check in ("gate", "warnings"):
@@ -59,7 +60,7 @@ def test_every_partition_of_every_table_has_its_own_evaluation(thirty_days: Shop
             assert evaluated == keys_of(thirty_days, table.grid), (table.contract.table, check)
 
 
-@pytest.mark.parametrize("days", [1, DAYS])
+@pytest.mark.parametrize("days", [pytest.param(1, marks=pytest.mark.slow), DAYS])
 def test_no_partition_of_a_gate_is_left_planned(open_shop: Shop, days: int) -> None:
     """Neither after a range nor after a range of one day."""
     if days == 1:

@@ -80,6 +80,7 @@ def test_a_late_file_is_found_and_the_rebuild_equals_an_arrival_in_time(
     assert unlike(shop.tables(but=provenance), in_time.tables(but=provenance)) == {}
 
 
+@pytest.mark.slow
 def test_a_day_that_a_gate_held_back_is_not_asked_for_again_until_it_changes(
     twelve_days: Shop,
 ) -> None:

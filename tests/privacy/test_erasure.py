@@ -219,6 +219,7 @@ def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_erasing_twice_finishes_what_is_left_and_changes_nothing_else(open_shop: Shop) -> None:
     erase(open_shop)
     tables = open_shop.tables()
@@ -477,7 +478,7 @@ def small_home(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [24, pytest.param(1, marks=pytest.mark.slow)], ids=["some lines", "every line"]
+    "step", [72, pytest.param(1, marks=pytest.mark.slow)], ids=["some lines", "every line"]
 )
 def test_a_kill_at_any_line_leaves_a_usable_warehouse_and_the_erasure_can_be_repeated(
     tmp_path: Path, step: int

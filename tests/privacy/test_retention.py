@@ -57,6 +57,7 @@ def on_disk(shop: Shop) -> dict[Path, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_only_days_that_are_too_old_go_and_nothing_is_computed_from_them(
     open_shop: Shop, thirty_days: Shop
 ) -> None:

@@ -89,11 +89,12 @@ def tables(home: Path) -> dict[str, Rows]:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "server",
     [
         pytest.param("mariadb", marks=pytest.mark.databases),
-        pytest.param("postgresql", marks=[pytest.mark.databases, pytest.mark.slow]),
+        pytest.param("postgresql", marks=pytest.mark.databases),
     ],
     indirect=True,
 )

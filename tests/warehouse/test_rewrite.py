@@ -205,6 +205,7 @@ print("kills", kills)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_line_leaves_a_usable_warehouse_and_rewriting_can_be_repeated(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:

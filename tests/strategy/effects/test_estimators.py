@@ -40,7 +40,7 @@ def confounded(seed: int, treated: int, untreated: int = 300, lift: float = 0.1)
     return covariates, after, is_treated
 
 
-@pytest.mark.parametrize("treated", [20, 200])
+@pytest.mark.parametrize("treated", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_adjustment_recovers_a_known_lift_despite_targeting(treated: int) -> None:
     true, runs, covered, naive, adjusted = 0.1, 300, 0, [], []
     for seed in range(runs):
