@@ -69,8 +69,8 @@ A_PERSON = 4
 
 MOST_ONLINE = 0.9
 MOST_CONVERSION = 0.6
-ABANDONS = 0.118
-"""Share of online visits that put something into the cart and leave."""
+ABANDONS = (0.18, 0.06, 0.12, 0.08)
+"""Share of online visits that put something into the cart and leave, by type."""
 STEPS = 3.6
 MOST_STEPS = 30
 PACE_SECONDS = (12, 60)
@@ -89,7 +89,12 @@ LOGS_IN_TO_ORDER = 0.92
 SECOND_ACCOUNT = 0.4
 FROM_EMAIL = 0.45
 """Share of online visits that come from an offer's e-mail, until the offer was seen."""
-SEES_OFFER = 0.65
+SEES_OFFER = (0.85, 0.60, 0.45, 0.35)
+"""Share of online visits that open an offer not seen yet, by type."""
+SEEKS_COUPONS = ((0.06, 0.24), (0.02, 0.04), (0.02, 0.04), (0.02, 0.04))
+"""Share of online visits with a search for coupons, by type: at least, and more by sensitivity."""
+COUPONS = CATEGORIES
+"""What is searched for where it is no category."""
 
 HOUR_WEIGHTS = (
     (2, 1, 1, 1, 2, 6, 14, 18, 16, 12, 10, 9, 8, 7, 6, 6, 6, 6, 6, 6, 5, 4, 3, 2),
@@ -113,6 +118,8 @@ UNITS = np.stack([_geometric(mean, 9) for mean in who.BASKET_UNITS])
 QUANTITIES = choices(np.array([0.0, 0.87, 0.10, 0.03]), 64)
 _MIX = np.stack([choices(np.array(mix), 256) for mix in who.CHANNEL_MIX])
 _LOGIN = np.array([[threshold(a, 8), threshold(a + b, 8)] for a, b in LOGIN])
+_SEES = np.array([threshold(share, 8) for share in SEES_OFFER])
+_ABANDONS, _SEEKS = np.array(ABANDONS), np.array(SEEKS_COUPONS)
 _REDEEMS = np.array([threshold(share, 8) for share in REDEEMS])
 
 
@@ -214,7 +221,7 @@ class _Walk:
         self.from_email = (
             unseen & mails[self.offer] & (field(self.three, 48, 8) < threshold(FROM_EMAIL, 8))
         )
-        self.sees = unseen & (self.from_email | (field(self.two, 48, 8) < threshold(SEES_OFFER, 8)))
+        self.sees = unseen & (self.from_email | (field(self.two, 48, 8) < _SEES[self.kind]))
 
     def _decide(self) -> None:
         """Whether the visit ends in an order, or in a cart that is left."""
@@ -225,7 +232,7 @@ class _Walk:
         uniform = field(self.one, 0, 32)
         bought = np.minimum(converts, MOST_CONVERSION) * 2.0**32
         self.orders = ~self.online | (uniform < bought)
-        self.abandons = ~self.orders & (uniform < bought + ABANDONS * 2.0**32)
+        self.abandons = ~self.orders & (uniform < bought + _ABANDONS[self.kind] * 2.0**32)
         units = UNITS[self.people.basket[index], field(self.two, 8, 8)]
         self.units = np.where(self.orders | self.abandons, units, 0)
         browsed = _STEPS[field(self.two, 0, 8)] + (self.units > 0)
@@ -260,13 +267,14 @@ class _Walk:
         at_once, on_the_way = _LOGIN[self.channel].T
         later = self.start + field(self.two, 32, 8) * self.steps * self.pace // 256
         login = np.where(drawn < on_the_way, later, NEVER)
-        login = np.where((drawn < at_once) | self.sees, self.start, login)
+        login = np.where(drawn < at_once, self.start, login)
         to_order = self.orders & (field(self.four, 0, 8) < threshold(LOGS_IN_TO_ORDER, 8))
         login = np.where(to_order, np.minimum(login, self.end - SECOND), login)
         trait = bits(purpose(shop.seed, "device"), self.device + 1)
         never = self.spare & (field(trait, 0, 16) < threshold(who.NEVER_LOGS_IN, 16))
         self.login = np.where((people.signup[index] < shop.day) & ~never, login, NEVER)
-        # Only who is logged in is shown an offer, and only the first time counts.
+        # Only who is logged in is shown an offer, and only the first time counts. Nobody logs in
+        # because of it: else more of what the sent do would be known to be theirs.
         self.sees = _first(index, self.sees & (self.login < NEVER))
         self.state.seen[index[self.sees]] = True
         second = field(self.three, 24, 8) < threshold(SECOND_ACCOUNT, 8)
@@ -487,7 +495,8 @@ class _Walk:
         )
 
     def _searches(self) -> list[Events]:
-        """Somebody searches for the category of the first item they look at, or of the last."""
+        """Somebody searches for the category of the first item they look at, or of the last, or for
+        coupons."""
         parts = []
         ends = np.cumsum(self.steps)
         for number, share in enumerate(SEARCHES):
@@ -497,6 +506,11 @@ class _Walk:
             time = self.start[visit] + (2 + 2 * number) * SECOND + 1
             category = self.item[step] // ITEMS_A_CATEGORY
             parts.append(self._of(SEARCH, visit, time, category=category))
+        least, more = _SEEKS[self.kind].T
+        seeks = least + more * self.people.sensitivity[self.index]
+        visit = np.flatnonzero(self.online & (field(self.four, 32, 16) < seeks * 65536))
+        time = self.start[visit] + 6 * SECOND + 1
+        parts.append(self._of(SEARCH, visit, time, category=np.full(len(visit), COUPONS)))
         return parts
 
     def _purchases(self) -> Events:

@@ -56,11 +56,19 @@ class Draw:
     not_sent_propensity: npt.NDArray[np.float64]
 
 
-def draw(policy: Policy, people: People, state: State, day: int, date: object) -> Draw | None:
+def is_campaign_day(day: int, warm_up: int) -> bool:
+    """Whether the shop's own campaigns go out on ``day``; there are none in the warm-up."""
+    day -= warm_up
+    return day >= FIRST_DAY and (day - FIRST_DAY) % EVERY_DAYS == 0
+
+
+def draw(
+    policy: Policy, people: People, state: State, day: int, date: object, warm_up: int = 0
+) -> Draw | None:
     """The campaigns of ``day``; None on a day without. ``people`` are all, from number 0."""
-    if policy == "none" or day < FIRST_DAY or (day - FIRST_DAY) % EVERY_DAYS:
+    if policy == "none" or not is_campaign_day(day, warm_up):
         return None
-    week = (day - FIRST_DAY) // EVERY_DAYS
+    week = (day - warm_up - FIRST_DAY) // EVERY_DAYS
     cohort = field(bits(purpose(people.seed, "cohort"), people.numbers), 0, 16) % COHORTS
     who = np.flatnonzero((cohort == week % COHORTS) & people.consenting(day))
     drawn = bits(purpose(people.seed, "campaign", day), who)

@@ -27,7 +27,7 @@ from promo_assets.simulation.assortment import (
     VARIANTS,
     Assortment,
 )
-from promo_assets.simulation.behaviour import QUANTITIES, UNITS
+from promo_assets.simulation.behaviour import QUANTITIES, RETURNED, UNITS
 from promo_assets.simulation.calendar import Calendar
 from promo_assets.simulation.offers import (
     BOGO,
@@ -207,6 +207,8 @@ class Outcomes:
     """Probability that the offer is redeemed."""
     offer_margin: Real
     """Before costs of redemptions and sends."""
+    offer_gain: Real
+    """What sending it earns the shop: margin net of returns, less redemptions and the send."""
 
 
 def outcomes(
@@ -215,11 +217,9 @@ def outcomes(
     day: int,
     calendar: Calendar,
     baskets: Baskets,
-    *,
-    offers: bool = True,
 ) -> Outcomes:
     """What is expected of ``people`` from ``day`` on without any offer, and with each offer sent
-    that day, as if no other were at work (without ``offers``, no offer has any entry)."""
+    that day, as if no other were at work."""
     span = _Span(people, day, calendar)
     kind = baskets.kind(people)
     usual, sale = baskets.usual, baskets.on_sale
@@ -228,9 +228,9 @@ def outcomes(
     share = 1 - usual.goods[kind]
     parts = []
     persuadable = (people.type == PERSUADABLE).astype(np.int64)
-    for number, offer in enumerate(OFFERS if offers else ()):
+    for number, offer in enumerate(OFFERS):
         which = np.full(len(people), number)
-        effect = response(which, people.type, people.sensitivity, fatigue)
+        effect = response(which, people, fatigue)
         early, early_sale = span.orders(offer.valid_days)
         at = (number, persuadable, kind)
         working = effect.lift * early, effect.lift * early_sale
@@ -243,8 +243,12 @@ def outcomes(
         redeems = 1 - np.exp(-uses)
         cost = redeems * usual.cost[at]
         net = gross - cost if offer.on_lines else gross
-        parts.append((np.add(*working) + np.add(*later), net, cost, redeems, gross * share))
-    stacked = [np.array(columns) for columns in zip(*parts, strict=True)] or [np.empty(0)] * 5
+        margin = gross * share
+        # Who sends a line back gets what was paid for it: its discount is not lost then.
+        kept = (margin - spend * share - cost * offer.on_lines) * (1 - RETURNED)
+        gain = kept - cost * (not offer.on_lines) - offer.send_cost / 100
+        parts.append((np.add(*working) + np.add(*later), net, cost, redeems, margin, gain))
+    stacked = [np.array(columns) for columns in zip(*parts, strict=True)]
     return Outcomes(
         orders + sale_orders, spend, spend * share, np.add(*span.orders(HORIZON)), *stacked
     )

@@ -27,7 +27,7 @@ Format = Literal["parquet", "csv", "jsonl"]
 Mess = Literal["none", "some", "wild"]
 
 MANIFEST = "simulation.json"
-VERSION = 1
+VERSION = 2
 """Of the folder's layout and of the draws: another version can't be continued."""
 ISO_UTC = "%Y-%m-%dT%H:%M:%S%.6fZ"
 
@@ -47,6 +47,8 @@ class Options:
     format: Format = "parquet"
     assignment: Policy = "random"
     mess: Mess = "none"
+    warm_up: int = 0
+    """Days without campaigns at the start."""
 
     @classmethod
     def read(cls, told: dict[str, Any]) -> Options:

@@ -2,9 +2,11 @@
 
 An offer sent on day D works on days D .. D + valid_days - 1. While it works, the number of orders
 is that without it times ``lift``; from then until the 28th day it is that times ``dip``. Both
-depend on the person only through type, price sensitivity s and fatigue f (`sent`):
+depend on the person only through type, price sensitivity s, fatigue f (`sent`) and how well the
+offer fits who they are (`fit`):
 
-    persuadable    lift = 1 + strength x (0.4 + 1.2 s) / (1 + FATIGUE x f);  dip = 1 - pull_forward
+    persuadable    lift = 1 + strength x fit x (0.4 + 1.2 s) / (1 + FATIGUE x f)
+                   dip = 1 - pull_forward
     sure thing     lift = 1;  dip = 1
     lost cause     lift = 1;  dip = 1
     sleeping dog   lift = max(0.3, 1 - ANNOYANCE x (1 + FATIGUE x f));  dip = 1
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from promo_assets.simulation.people import LOST_CAUSE, PERSUADABLE, SLEEPING_DOG, SURE_THING
+from promo_assets.simulation.people import LOST_CAUSE, PERSUADABLE, SLEEPING_DOG, SURE_THING, People
 
 Numbers = npt.NDArray[np.int64]
 Real = npt.NDArray[np.float64]
@@ -126,13 +128,32 @@ class Response:
     dip: Real
 
 
-def response(
-    offer: Numbers, kind: npt.NDArray[np.integer], sensitivity: Real, fatigue: Real
-) -> Response:
-    """How people of a ``kind`` (type) respond to ``offer`` (indices of `OFFERS`)."""
+FITS = {
+    "percent_15": ((0.9, 1.1, 1.0), (0.5, 1.2)),
+    "five_off": ((1.7, 0.8, 0.3), (1.0, 1.0)),
+    "full_80_less_12": ((0.2, 0.9, 2.0), (1.0, 1.0)),
+    "second_half_price": ((1.5, 1.1, 0.4), (1.6, 0.6)),
+    "free_shipping": ((0.8, 1.0, 1.2), (0.3, 1.4)),
+    "points_300": ((1.0, 1.0, 1.0), (1.8, 0.5)),
+    "letter": ((1.0, 1.0, 1.0), (0.6, 1.4)),
+}
+"""By kind of basket, and by whether the person goes to the store: yes, no."""
+
+_BASKET = np.array([FITS[name][0] for name in OFFER_IDS])
+_STORE = np.array([FITS[name][1] for name in OFFER_IDS])
+
+
+def fit(offer: Numbers, people: People) -> Real:
+    """How well ``offer`` (an index of `OFFERS`, one for each of ``people``) fits."""
+    return _BASKET[offer, people.basket] * _STORE[offer, (people.store_rate == 0).astype(np.int64)]
+
+
+def response(offer: Numbers, people: People, fatigue: Real) -> Response:
+    """How ``people`` respond to ``offer`` (an index of `OFFERS` for each)."""
     tired = 1 + FATIGUE * fatigue
-    persuadable, dog = kind == PERSUADABLE, kind == SLEEPING_DOG
-    lift = np.where(persuadable, 1 + _STRENGTH[offer] * (0.4 + 1.2 * sensitivity) / tired, 1.0)
+    persuadable, dog = people.type == PERSUADABLE, people.type == SLEEPING_DOG
+    moved = _STRENGTH[offer] * fit(offer, people) * (0.4 + 1.2 * people.sensitivity)
+    lift = np.where(persuadable, 1 + moved / tired, 1.0)
     lift = np.where(dog, np.maximum(LOWEST_LIFT, 1 - ANNOYANCE * tired), lift)
     return Response(lift, np.where(persuadable, 1 - _PULL[offer], 1.0))
 

@@ -35,8 +35,8 @@ SECOND_VISIT = 0.2
 """A day with a visit has a second one with this probability."""
 CONVERSION = 0.053
 CONVERSION_SPREAD = 0.45
-STORE_SHARE = 0.35
-STORE_A_DAY = 0.012
+STORE_SHARE = 0.5
+STORE_A_DAY = 0.018
 STORE_SPREAD = 0.8
 
 ANONYMOUS = 0.08
@@ -154,7 +154,8 @@ class People:
 
     def changes(self, day: int) -> Numbers:
         """Indices of those whose `level` may differ from the day before."""
-        return np.flatnonzero(((day + self.offset) % BLOCK_DAYS == 0) | (self.arrival == day))
+        turns = (day + self.offset.astype(np.int64)) % BLOCK_DAYS == 0
+        return np.flatnonzero(turns | (self.arrival == day))
 
     def part(self, start: int, end: int) -> People:
         """Those at ``[start, end)``; views, not copies."""

@@ -34,7 +34,7 @@ DAY_SLOTS = 10**8
 VISIT_BITS = 26
 ROWS_A_FILE = 1_000_000
 NULL = pl.Series([None], dtype=pl.String)
-QUERIES = tuple(path.rpartition("/")[2].lower() for path in PATHS)
+QUERIES = (*(path.rpartition("/")[2].lower() for path in PATHS), "coupon")
 
 
 @dataclass(frozen=True)

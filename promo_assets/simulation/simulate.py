@@ -19,7 +19,7 @@ from promo_assets.simulation import mess, registers, truth
 from promo_assets.simulation.assortment import Assortment
 from promo_assets.simulation.behaviour import Shop, play, returned, sent
 from promo_assets.simulation.calendar import Calendar
-from promo_assets.simulation.campaigns import Draw, Policy, draw
+from promo_assets.simulation.campaigns import Draw, Policy, draw, is_campaign_day
 from promo_assets.simulation.expected import Baskets
 from promo_assets.simulation.folder import (
     Manifest,
@@ -224,11 +224,13 @@ class Simulation:
         changed = everyone.changes(number)
         state.level[changed] = everyone.level(number, changed)
         on = self.calendar.date(number)
-        truth.write_expectations(
-            self.folder, on, state, everyone, number, self.calendar, self.baskets
-        )
         others = [returned(self._due(number), shop)]
-        drawn = given or draw(policy, everyone, state, number, on)
+        warm_up = self.options.warm_up
+        drawn = given or draw(policy, everyone, state, number, on, warm_up)
+        if drawn or is_campaign_day(number, warm_up):
+            truth.write_expectations(
+                self.folder, on, state, everyone, number, self.calendar, self.baskets
+            )
         if drawn:
             others.append(sent(self._send(drawn, number, on), shop))
         parts, coming = [], []

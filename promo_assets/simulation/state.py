@@ -108,7 +108,7 @@ class State(Arrays):
         """Note the offers that go out on ``day``; what each will do (also to the control arm)."""
         who = sends.person
         tired = self.tired(day, who)
-        effect = response(sends.offer, people.type[who], people.sensitivity[who], tired)
+        effect = response(sends.offer, people.chosen(who), tired)
         at = np.flatnonzero(sends.sent)
         who = who[at]
         self.offer[who] = sends.offer[at]

@@ -8,8 +8,8 @@ truth/funnel/<day>.parquet       rows by day and event type, before any mess (a 
 truth/days/<day>.parquet         visits, orders and money by day
 truth/offers/<day>.parquet       sends, redemptions and costs by day and offer
 truth/sends/<day>.parquet        who was drawn for what, and what was to be expected of it
-truth/purchases/<day>.parquet    every person's purchase probability, weekly
-truth/potential_outcomes/<day>.parquet   expectations under every offer, every fourth week
+truth/purchases/<day>.parquet    every person's purchase probability, on days of decisions
+truth/potential_outcomes/<day>.parquet   expectations under every offer, on days of decisions
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import polars as pl
 from promo_assets.simulation import mess
 from promo_assets.simulation.assortment import PAIR_SLOTS, PATHS, VARIANTS, Assortment, money
 from promo_assets.simulation.calendar import Calendar
-from promo_assets.simulation.campaigns import EVERY_DAYS, FIRST_DAY, Draw
+from promo_assets.simulation.campaigns import Draw
 from promo_assets.simulation.expected import Baskets, Outcomes, outcomes
 from promo_assets.simulation.folder import Mess, Options, replace_text, write
 from promo_assets.simulation.happenings import (
@@ -44,7 +44,6 @@ from promo_assets.simulation.state import State
 
 Numbers = npt.NDArray[np.int64]
 
-OUTCOMES_EVERY_DAYS = 28
 CHUNK = 65_536
 
 
@@ -253,12 +252,11 @@ def _sends(
     at = (offer, np.arange(len(who)))
     names = pl.Series([*OFFER_IDS, None], dtype=pl.String)
     known = offer >= 0
-    gain = _gains(expected)
     with_offer = {
         "expected_orders": expected.offer_orders[at],
         "expected_spend": expected.offer_spend[at],
         "expected_cost": expected.offer_cost[at],
-        "expected_gain": gain[at],
+        "expected_gain": expected.offer_gain[at],
     }
     return pl.DataFrame(
         {
@@ -279,12 +277,6 @@ def _sends(
     )
 
 
-def _gains(expected: Outcomes) -> npt.NDArray[np.float64]:
-    """What sending each offer is expected to earn the shop: margin less all costs."""
-    sending = np.array([offer.send_cost / 100 for offer in OFFERS])[:, None]
-    return expected.offer_margin - expected.margin - expected.offer_cost - sending
-
-
 def write_expectations(
     folder: Path,
     on: date,
@@ -294,21 +286,17 @@ def write_expectations(
     calendar: Calendar,
     baskets: Baskets,
 ) -> None:
-    """On some days: everybody's purchase probability, and outcomes under each offer."""
-    if day < FIRST_DAY or (day - FIRST_DAY) % EVERY_DAYS:
-        return
-    full = (day - FIRST_DAY) % OUTCOMES_EVERY_DAYS == 0
+    """On days of campaigns and of the platform's decisions: everybody's purchase probability, and
+    outcomes under each offer."""
     purchases, potential = [], []
     for rows in _slices(len(people)):
         part = people.part(rows.start, rows.stop)
         tired = state.tired(day, rows)
-        expected = outcomes(part, tired, day, calendar, baskets, offers=full)
+        expected = outcomes(part, tired, day, calendar, baskets)
         purchases.append(_purchases(part, expected))
-        if full:
-            potential.append(_potential(part, expected))
+        potential.append(_potential(part, expected))
     write(pl.concat(purchases), folder / "truth" / "purchases" / f"{on}.parquet")
-    if full:
-        write(pl.concat(potential), folder / "truth" / "potential_outcomes" / f"{on}.parquet")
+    write(pl.concat(potential), folder / "truth" / "potential_outcomes" / f"{on}.parquet")
 
 
 def _purchases(people: People, expected: Outcomes) -> pl.DataFrame:
@@ -324,13 +312,13 @@ def _purchases(people: People, expected: Outcomes) -> pl.DataFrame:
 
 def _potential(people: People, expected: Outcomes) -> pl.DataFrame:
     columns = {"orders": expected.orders, "spend": expected.spend, "margin": expected.margin}
-    gains = _gains(expected)
     for number, offer in enumerate(OFFER_IDS):
         columns |= {
             f"orders_{offer}": expected.offer_orders[number],
             f"spend_{offer}": expected.offer_spend[number],
             f"cost_{offer}": expected.offer_cost[number],
-            f"gain_{offer}": gains[number],
+            f"redeems_{offer}": expected.offer_redeems[number],
+            f"gain_{offer}": expected.offer_gain[number],
         }
     return pl.DataFrame(
         {"person_id": people.numbers} | {name: v.astype(np.float32) for name, v in columns.items()}

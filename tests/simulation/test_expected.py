@@ -12,8 +12,10 @@ import polars as pl
 import pytest
 
 from promo_assets.people.pseudonyms import pseudonym
+from promo_assets.simulation.assortment import Assortment
 from promo_assets.simulation.folder import Options
 from promo_assets.simulation.offers import OFFER_IDS, response
+from promo_assets.simulation.people import people
 from promo_assets.simulation.simulate import Simulation, simulate
 
 if TYPE_CHECKING:
@@ -142,13 +144,17 @@ def test_types_respond_as_documented(shop: Folder) -> None:
             assert by_type[same].to_numpy() == pytest.approx(1, abs=1e-5)
     persuadable = people.filter(pl.col("type") == "persuadable")
     lift = persuadable["orders_percent_15"] / persuadable["orders"]
-    assert np.corrcoef(lift, persuadable["price_sensitivity"])[0, 1] > 0.5
+    assert np.corrcoef(lift, persuadable["price_sensitivity"])[0, 1] > 0.3
+    best = persuadable.select(f"gain_{offer}" for offer in OFFER_IDS).to_numpy().argmax(axis=1)
+    shares = np.bincount(best, minlength=len(OFFER_IDS)) / len(best)
+    assert 0.3 < shares.max() < 0.6, "different people, different winners"
 
 
 def test_offers_tire() -> None:
+    everyone = people(1, 400, 0, 400, Assortment(1))
+    of_types = everyone.chosen(np.array([np.flatnonzero(everyone.type == k)[0] for k in range(4)]))
     first, again = (
-        response(np.zeros(4, int), np.arange(4), np.full(4, 0.5), np.full(4, fatigue))
-        for fatigue in (0.0, 2.0)
+        response(np.zeros(4, int), of_types, np.full(4, fatigue)) for fatigue in (0.0, 2.0)
     )
     assert first.lift[0] > again.lift[0] > 1
     assert again.lift[3] < first.lift[3] < 1

@@ -55,6 +55,14 @@ def test_a_shop_played_day_by_day_is_the_shop_played_at_once(
         assert daily.truth(name).equals(at_once.truth(name)), name
 
 
+def test_people_come_back_after_more_days_than_a_byte_holds(made: Made, tmp_path: Path) -> None:
+    """Pauses still begin and end on every 28th day."""
+    shop = made(tmp_path / "long", 150, users=60, mess="none")
+    visits = shop.truth("days")["online_visits"]
+    first, last = visits[:50].mean(), visits[100:].mean()
+    assert 0.4 * first < last < 2.5 * first
+
+
 def test_a_day_that_was_cut_short_is_played_again(made: Made, tmp_path: Path) -> None:
     whole = made(tmp_path / "whole", 6, mess="some").files()
     before = made(tmp_path / "cut", 5, mess="some")
@@ -278,8 +286,8 @@ def test_an_old_simulation_is_replaced_only_by_a_whole_one(made: Made, tmp_path:
 def test_a_simulation_of_another_version_is_told(made: Made, tmp_path: Path) -> None:
     place = made(tmp_path / "shop", 1).path
     manifest = place / "simulation.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 0'))
-    with pytest.raises(SimulationError, match="found version 0, expected 1"):
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 0'))
+    with pytest.raises(SimulationError, match="found version 0, expected 2"):
         Simulation.open(place)
     manifest.write_text("{")
     with pytest.raises(SimulationError, match="can't be read"):
