@@ -114,7 +114,9 @@ segmented as (
             when orders_life = 1 and recency_days >= one_time_days then 'one_time'
             when lifecycle = 'at_risk' and coalesce(propensity, 0) < safe_propensity
                 then 'at_risk'
+            -- Where nobody gets a discount nobody seeks one.
             when orders_90d >= deal_seeker_orders
+                and discount_share > 0
                 and price_sensitivity >= deal_seeker_ratio * discount_share
                 then 'deal_seeker'
             when orders_90d >= loyal_orders

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from promo_assets.contract.segments import SEGMENTS
 
 if TYPE_CHECKING:
-    from tests.dbt_like_sql.conftest import Shop
+    from collections.abc import Callable
+
+    from tests.dbt_like_sql.conftest import Event, Shop
 
 FIRST = date(2024, 1, 1)
 
@@ -61,7 +63,9 @@ def first_that_applies(row: dict[str, Any], discount_share: float) -> str:
         "new": row["lifecycle"] == "new" or row["orders_life"] == 0,
         "one_time": row["orders_life"] == 1 and (row["recency_days"] or 0) >= 28,
         "at_risk": row["lifecycle"] == "at_risk" and not safe,
-        "deal_seeker": row["orders_90d"] >= 3 and row["price_sensitivity"] >= 1.3 * discount_share,
+        "deal_seeker": row["orders_90d"] >= 3
+        and discount_share > 0
+        and row["price_sensitivity"] >= 1.3 * discount_share,
         "loyal": row["orders_90d"] >= 4 and row["frequency_quintile"] >= (3 if likely else 4),
         "promising": True,
     }
@@ -119,6 +123,42 @@ def test_without_a_model_behaviour_alone_decides(shop: Shop) -> None:
     ]
 
     assert segments == ["new", "new", "one_time", "one_time", "dormant"]
+
+
+def without_views(shop: Shop) -> list[Event]:
+    return [row for row in shop.shoppers(days=120) if row["event_type"] in ("purchase", "return")]
+
+
+def without_discounts(shop: Shop) -> list[Event]:
+    return [row | {"discount": Decimal(0)} for row in shop.shoppers(days=120)]
+
+
+def without_categories(shop: Shop) -> list[Event]:
+    return [row | {"item_id": None} for row in shop.shoppers(days=120)]
+
+
+@pytest.mark.parametrize("rows", [without_views, without_discounts, without_categories])
+def test_a_shop_that_lacks_something_still_has_its_loyal_its_late_and_its_deal_seekers(
+    shop: Shop, rows: Callable[[Shop], list[Event]]
+) -> None:
+    shop.deliver(rows(shop))
+    shop.run(FIRST, on(120))
+    found = set(shop.frame("segments.user_segments")["segment"])
+    expected = {"new", "at_risk", "loyal", "promising", "deal_seeker"}
+    assert found - {"one_time", "dormant"} == expected - (
+        {"deal_seeker"} if rows is without_discounts else set()
+    )
+
+
+def test_a_shop_of_a_month_tells_who_comes_often_from_who_is_new(shop: Shop) -> None:
+    often = [shop.event("purchase", "often", day) for day in range(0, 30, 3)]
+    few = [shop.event("purchase", f"once {day}", day) for day in range(25)]
+    shop.deliver(often + few)
+    shop.run(FIRST, on(30))
+    last = shop.frame("segments.user_segments", f"as_of_date = date '{on(29)}'")
+    found = dict(last.select("user_id", "segment").iter_rows())
+    assert found.pop("often") == "loyal"
+    assert set(found.values()) == {"new", "one_time"}
 
 
 def test_a_reason_gives_the_users_own_numbers(shop: Shop) -> None:
