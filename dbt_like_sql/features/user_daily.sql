@@ -13,7 +13,16 @@ with events as (
         quantity,
         quantity * unit_price as amount,
         discount,
-        coalesce(order_id, '') as order_key
+        coalesce(order_id, '') as order_key,
+        -- In either case: engines lower letters beyond ASCII differently.
+        search_query like '%oupon%'
+        or search_query like '%oucher%'
+        or search_query like '%iscount%'
+        or search_query like '%romo code%'
+        or search_query like '%utschein%'
+        or search_query like '%abatt%'
+        or search_query like '%优惠%'
+            as is_deal_search
     from core.events
     where event_date >= $start
         and event_date < $end
@@ -64,6 +73,7 @@ event_days as (
         count(*) filter (where event_type <> 'offer_sent') as actions,
         count(*) filter (where event_type = 'view') as views,
         count(*) filter (where event_type = 'search') as searches,
+        count(*) filter (where event_type = 'search' and is_deal_search) as deal_searches,
         count(*) filter (where event_type = 'click') as clicks,
         count(*) filter (where event_type = 'favourite') as favourites,
         count(*) filter (where event_type = 'add_to_cart') as carts,
@@ -87,6 +97,7 @@ select
     cast(event_days.actions as integer) as actions,
     cast(event_days.views as integer) as views,
     cast(event_days.searches as integer) as searches,
+    cast(event_days.deal_searches as integer) as deal_searches,
     cast(event_days.clicks as integer) as clicks,
     cast(event_days.favourites as integer) as favourites,
     cast(event_days.carts as integer) as carts,

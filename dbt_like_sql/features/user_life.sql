@@ -54,6 +54,7 @@ counted as (
         max(basket_max) over so_far as basket_max,
         sum(views) over so_far as views,
         sum(searches) over so_far as searches,
+        sum(deal_searches) over so_far as deal_searches,
         sum(clicks) over so_far as clicks,
         sum(carts) over so_far as carts,
         sum(purchases) over so_far as purchases,
