@@ -107,6 +107,8 @@ def deciding(settings: Settings) -> strategy.Given:
     return strategy.Given(
         settings.catalogue,
         settings.budget,
+        settings.exploration_budget,
+        settings.worth_probability,
         settings.margin_rate,
         Experiment(settings.experiment, settings.holdout_share),
         consent(settings),

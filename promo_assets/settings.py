@@ -56,6 +56,12 @@ class Settings(BaseSettings):
         description="The offer catalogue; by default the offers.yaml of a files source.",
     )
     budget: Decimal = Field(default=Decimal(100), ge=0, description="Promotion budget of a day.")
+    exploration_budget: Decimal = Field(
+        default=Decimal(10), ge=0, description="What may be spent on top, a day, to learn."
+    )
+    worth_probability: float = Field(
+        default=0.8, gt=0, lt=1, description="How probably an offer must be worth its cost."
+    )
     margin_rate: float = Field(default=0.25, gt=0, le=1, description="Margin per unit of spend.")
     holdout_share: float = Field(default=0.1, ge=0, lt=1, description="Users who get no offer.")
     experiment: str = Field(

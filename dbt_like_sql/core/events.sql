@@ -52,8 +52,12 @@ select
     accepted.item_id,
     cast(cast(accepted.quantity as decimal(18, 0)) as bigint) as quantity,
     cast(accepted.unit_price as decimal(18, 2)) as unit_price,
-    coalesce(cast(accepted.discount as decimal(18, 2)), cast(0 as decimal(18, 2)))
-        as discount,
+    -- What a redemption cost may be unknown; that is not 0.
+    case
+        when accepted.event_type = 'offer_redeemed'
+            then cast(accepted.discount as decimal(18, 2))
+        else coalesce(cast(accepted.discount as decimal(18, 2)), cast(0 as decimal(18, 2)))
+    end as discount,
     accepted.order_id,
     accepted.search_query,
     accepted.offer_id,

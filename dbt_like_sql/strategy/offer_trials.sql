@@ -1,145 +1,205 @@
--- description: What offers did, one row for each campaign and user: those it was sent to and,
---   for comparison, known users who got no offer that day. A trial closes on the 28th day from
---   the send; its covariates and segment are those of the day before the send.
--- grain: campaign_id, user_id
+-- description: What offers did, one row for each campaign, offer and user: those it was sent to,
+--   those from whom it was withheld (a withheld draw that names no offer is a control of every
+--   offer that its campaign sent that day), and, where nothing was withheld, comparable users to
+--   whom nothing was sent that day. A trial closes on the last day of the offer's horizon; its
+--   covariates and segment are those of the day before the send.
+-- grain: campaign_id, offer_id, user_id
 -- owner: data-science
 -- lookback: core.events 27 days, features.user_features 28 days, segments.user_segments 28 days
-with closing_days as (
+with spans as (
+    select distinct sent_date, closed_date, user_id
+    from strategy.trial_users
+),
+
+lines as (
     select
-        day as closed_date,
-        cast(day - interval 27 day as date) as sent_date,
-        cast(day - interval 28 day as date) as as_of_date
-    from core.calendar
-    where day >= $start and day < $end
-),
-
-campaign_sends as (
-    select
-        closing_days.closed_date,
-        closing_days.sent_date,
-        closing_days.as_of_date,
-        sends.user_id,
-        sends.campaign_id,
-        sends.event_type,
-        sends.offer_id,
-        sends.assignment_probability
-    from core.events as sends
-    inner join closing_days on closing_days.sent_date = sends.event_date
-    where sends.event_date >= cast($start - interval 27 day as date)
-        and sends.event_date < cast($end - interval 27 day as date)
-        and sends.event_type in ('offer_sent', 'offer_withheld')
-        and sends.user_id is not null
-        and sends.campaign_id is not null
-),
-
--- One arm a user and campaign, also where a campaign sent several offers that day.
-treated as (
-    select
-        closed_date,
-        sent_date,
-        as_of_date,
-        campaign_id,
-        user_id,
-        min(offer_id) as offer_id,
-        min(case when event_type = 'offer_sent' then 'sent' else 'withheld' end) as arm,
-        min(assignment_probability) as assignment_probability
-    from campaign_sends
-    group by closed_date, sent_date, as_of_date, campaign_id, user_id
-),
-
-campaigns as (
-    select closed_date, sent_date, as_of_date, campaign_id, min(offer_id) as offer_id
-    from treated
-    group by closed_date, sent_date, as_of_date, campaign_id
-),
-
-campaign_users as (
-    select
-        campaigns.closed_date,
-        campaigns.sent_date,
-        campaigns.as_of_date,
-        campaigns.campaign_id,
-        coalesce(treated.offer_id, campaigns.offer_id) as offer_id,
-        before.user_id,
-        coalesce(treated.arm, 'comparison') as arm,
-        treated.assignment_probability,
-        before.spend_28d as spend_before,
-        before.spend_90d as spend_before_90d,
-        before.orders_28d as orders_before,
-        before.recency_days,
-        before.offers_sent_28d as offers_before
-    from campaigns
-    inner join features.user_features as before
-        on before.as_of_date = campaigns.as_of_date
-    left join treated
-        on treated.campaign_id = campaigns.campaign_id
-        and treated.sent_date = campaigns.sent_date
-        and treated.user_id = before.user_id
-    where before.as_of_date >= cast($start - interval 28 day as date)
-        and before.as_of_date < cast($end - interval 28 day as date)
-        and (treated.user_id is not null or before.orders_90d > 0)
-),
-
-sent_that_day as (
-    select distinct sent_date, user_id
-    from treated
-    where arm = 'sent'
-),
-
-redemptions as (
-    select
-        closing_days.closed_date,
-        events.campaign_id,
         events.user_id,
-        count(*) as redemptions,
-        sum(events.discount) as redemption_cost
+        events.event_date,
+        events.event_type = 'purchase' as is_bought,
+        coalesce(events.order_id, '') as order_key,
+        case when events.event_type = 'purchase' then 1 else -1 end as sign,
+        events.quantity,
+        events.unit_price,
+        events.quantity * events.unit_price as amount,
+        events.discount,
+        events.quantity * items.unit_cost as goods_cost
     from core.events as events
-    inner join closing_days
-        on events.event_date >= closing_days.sent_date
-        and events.event_date <= closing_days.closed_date
-    inner join campaigns
-        on campaigns.closed_date = closing_days.closed_date
-        and campaigns.campaign_id = events.campaign_id
+    left join core.items as items
+        on items.item_id = events.item_id
     where events.event_date >= cast($start - interval 27 day as date)
         and events.event_date < $end
-        and events.event_type = 'offer_redeemed'
-    group by closing_days.closed_date, events.campaign_id, events.user_id
+        and events.event_type in ('purchase', 'return')
+        and events.user_id is not null
+),
+
+beside_lines as (
+    -- Of an order's redemptions, what its lines don't already carry as a discount.
+    select
+        user_id,
+        event_date,
+        order_key,
+        greatest(
+            coalesce(sum(cost) filter (where lowers_lines), 0) - max(line_discount), 0
+        ) + coalesce(sum(cost) filter (where not coalesce(lowers_lines, false)), 0) as cost
+    from strategy.redemption_costs
+    group by user_id, event_date, order_key
+),
+
+days as (
+    select
+        user_id,
+        event_date,
+        count(distinct order_key) filter (where is_bought) as orders,
+        sum(sign * (amount - discount)) as spend,
+        sum(sign * coalesce(goods_cost, 0)) as goods_cost,
+        sum(case when goods_cost is null then sign * amount else 0 end) as uncosted,
+        cast(0 as decimal(18, 2)) as offer_costs
+    from lines
+    group by user_id, event_date
+    union all
+    select
+        user_id,
+        event_date,
+        0 as orders,
+        0 as spend,
+        0 as goods_cost,
+        0 as uncosted,
+        cost as offer_costs
+    from beside_lines
+),
+
+outcomes as (
+    select
+        spans.sent_date,
+        spans.closed_date,
+        spans.user_id,
+        sum(days.orders) as orders,
+        sum(days.spend) as spend,
+        sum(days.goods_cost) as goods_cost,
+        sum(days.uncosted) as uncosted,
+        sum(days.offer_costs) as offer_costs
+    from spans
+    inner join days
+        on days.user_id = spans.user_id
+        and days.event_date >= spans.sent_date
+        and days.event_date <= spans.closed_date
+    group by spans.sent_date, spans.closed_date, spans.user_id
+),
+
+sends as (
+    -- Until when a redemption that names no campaign is that of this send.
+    select
+        event_date as sent_date,
+        coalesce(campaign_id, 'unnamed') as campaign_id,
+        offer_id,
+        user_id,
+        lead(event_date) over (
+            partition by user_id, offer_id order by event_date, campaign_id
+        ) as sent_again_date
+    from core.events
+    where event_date >= cast($start - interval 27 day as date)
+        and event_date < $end
+        and event_type = 'offer_sent'
+        and user_id is not null
+),
+
+attributed as (
+    select
+        trials.sent_date,
+        trials.closed_date,
+        trials.campaign_id,
+        trials.offer_id,
+        trials.user_id,
+        count(*) as redemptions,
+        case when count(*) = count(redeemed.cost) then sum(redeemed.cost) end as cost
+    from strategy.trial_users as trials
+    inner join sends
+        on sends.sent_date = trials.sent_date
+        and sends.campaign_id = trials.campaign_id
+        and sends.offer_id = trials.offer_id
+        and sends.user_id = trials.user_id
+    left join core.offers as offers
+        on offers.offer_id = trials.offer_id
+    inner join strategy.redemption_costs as redeemed
+        on redeemed.user_id = sends.user_id
+        and redeemed.offer_id = sends.offer_id
+        and redeemed.event_date >= sends.sent_date
+        and redeemed.event_date <= trials.closed_date
+    where trials.arm = 'sent'
+        and (redeemed.campaign_id = sends.campaign_id
+        or (
+            redeemed.campaign_id is null
+            and date_diff('day', sends.sent_date, redeemed.event_date)
+            < coalesce(offers.valid_days, 28)
+            and redeemed.event_date < coalesce(sends.sent_again_date, $end)
+        ))
+    group by
+        trials.sent_date, trials.closed_date, trials.campaign_id,
+        trials.offer_id, trials.user_id
 )
 
 select
-    campaign_users.closed_date,
-    campaign_users.sent_date,
-    campaign_users.campaign_id,
-    campaign_users.offer_id,
-    campaign_users.user_id,
-    segments.segment,
-    campaign_users.arm,
-    campaign_users.assignment_probability,
-    campaign_users.spend_before,
-    campaign_users.spend_before_90d,
-    campaign_users.orders_before,
-    campaign_users.recency_days,
-    campaign_users.offers_before,
-    after.spend_28d as spend_after,
-    after.orders_28d as orders_after,
-    coalesce(redemptions.redemptions, 0) as redemptions,
-    coalesce(redemptions.redemption_cost, cast(0 as decimal(18, 2))) as redemption_cost
-from campaign_users
-inner join features.user_features as after
-    on after.as_of_date = campaign_users.closed_date
-    and after.user_id = campaign_users.user_id
-inner join segments.user_segments as segments
-    on segments.as_of_date = campaign_users.as_of_date
-    and segments.user_id = campaign_users.user_id
-left join sent_that_day
-    on sent_that_day.sent_date = campaign_users.sent_date
-    and sent_that_day.user_id = campaign_users.user_id
-left join redemptions
-    on redemptions.closed_date = campaign_users.closed_date
-    and redemptions.campaign_id = campaign_users.campaign_id
-    and redemptions.user_id = campaign_users.user_id
-where after.as_of_date >= $start
-    and after.as_of_date < $end
+    trials.closed_date,
+    trials.sent_date,
+    trials.campaign_id,
+    trials.offer_id,
+    trials.user_id,
+    coalesce(segments.segment, 'new') as segment,
+    trials.arm,
+    trials.assignment_probability,
+    coalesce(before.spend_28d, 0) as spend_before,
+    coalesce(before.spend_90d, 0) as spend_before_90d,
+    coalesce(before.orders_28d, 0) as orders_before,
+    before.recency_days,
+    coalesce(before.offers_sent_28d, 0) as offers_before,
+    coalesce(before.orders_28d, 0) as orders_28d,
+    coalesce(before.orders_90d, 0) as orders_90d,
+    coalesce(before.orders_life, 0) as orders_life,
+    coalesce(before.gross_90d, 0) as gross_90d,
+    coalesce(before.discount_90d, 0) as discount_90d,
+    coalesce(before.gross_life, 0) as gross_life,
+    coalesce(before.views_90d, 0) as views_90d,
+    coalesce(before.carts_90d, 0) as carts_90d,
+    coalesce(before.carts_life, 0) as carts_life,
+    coalesce(before.active_days_28d, 0) as active_days_28d,
+    coalesce(before.active_days_90d, 0) as active_days_90d,
+    coalesce(before.active_days_life, 0) as active_days_life,
+    coalesce(before.searches_life, 0) as searches_life,
+    coalesce(before.deal_searches_life, 0) as deal_searches_life,
+    coalesce(before.offers_sent_28d, 0) as offers_sent_28d,
+    coalesce(before.offers_sent_life, 0) as offers_sent_life,
+    coalesce(before.offers_viewed_life, 0) as offers_viewed_life,
+    coalesce(before.offers_redeemed_life, 0) as offers_redeemed_life,
+    coalesce(before.orders_store_life, 0) as orders_store_life,
+    coalesce(before.tenure_days, 0) as tenure_days,
+    cast(coalesce(outcomes.spend, 0) as decimal(18, 2)) as spend_after,
+    cast(coalesce(outcomes.orders, 0) as bigint) as orders_after,
+    cast(coalesce(outcomes.goods_cost, 0) as decimal(18, 2)) as goods_cost_after,
+    cast(coalesce(outcomes.uncosted, 0) as decimal(18, 2)) as uncosted_after,
+    cast(coalesce(outcomes.offer_costs, 0) as decimal(18, 2)) as offer_costs_after,
+    case when trials.arm = 'sent' then coalesce(attributed.redemptions, 0) else 0 end
+        as redemptions,
+    case
+        when trials.arm = 'sent' and attributed.redemptions > 0
+            then cast(attributed.cost as decimal(18, 2))
+        else cast(0 as decimal(18, 2))
+    end as redemption_cost
+from strategy.trial_users as trials
+left join features.user_features as before
+    on before.as_of_date = trials.as_of_date
+    and before.user_id = trials.user_id
+    and before.as_of_date >= cast($start - interval 28 day as date)
+left join segments.user_segments as segments
+    on segments.as_of_date = trials.as_of_date
+    and segments.user_id = trials.user_id
     and segments.as_of_date >= cast($start - interval 28 day as date)
-    and segments.as_of_date < cast($end - interval 28 day as date)
-    and (campaign_users.arm <> 'comparison' or sent_that_day.user_id is null)
+left join outcomes
+    on outcomes.sent_date = trials.sent_date
+    and outcomes.closed_date = trials.closed_date
+    and outcomes.user_id = trials.user_id
+left join attributed
+    on attributed.sent_date = trials.sent_date
+    and attributed.closed_date = trials.closed_date
+    and attributed.campaign_id = trials.campaign_id
+    and attributed.offer_id = trials.offer_id
+    and attributed.user_id = trials.user_id

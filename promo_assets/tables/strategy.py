@@ -15,8 +15,13 @@ from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.contract.tables import TableContract
 from promo_assets.people.consent import ConsentRule, barred_sql
-from promo_assets.strategy.experiments.experiment import Experiment
-from promo_assets.strategy.offers.catalogue import Catalogue, CatalogueError, load_catalogue
+from promo_assets.strategy.experiments.experiment import Experiment, Exploration
+from promo_assets.strategy.offers.catalogue import (
+    MOST_CAP_DAYS,
+    Catalogue,
+    CatalogueError,
+    load_catalogue,
+)
 from promo_assets.tables.table import Produce, Production, ProductionError, Table
 
 if TYPE_CHECKING:
@@ -25,11 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Given:
-    """What the group depends on: the catalogue's file, the budget of a day, the margin per unit
-    of spend, the experiment in which offers are withheld, and what consent an offer needs."""
+    """What the group depends on: the catalogue's file, the budget of a day, what may be spent on
+    top of it to learn, the margin per unit of spend, how probably an offer must be worth its cost,
+    the experiment in which offers are withheld, and what consent an offer needs."""
 
     catalogue: Path
     budget: Decimal
+    exploration: Decimal
+    worth_probability: float
     margin_rate: float
     experiment: Experiment
     consent: ConsentRule
@@ -37,6 +45,9 @@ class Given:
 
 EVIDENCE_DAYS = 364
 """Days back to which trials count: evidence ages, and a day must not cost more every year."""
+
+EXPLORED_AGAIN_DAYS = 28
+"""Who was drawn for anything in so many days is not explored: one open trial a user."""
 
 SEGMENTED = """
 select as_of_date, user_id from segments.user_segments
@@ -52,17 +63,37 @@ select
     barred.barred,
     cast(segments.expected_spend_28d as double) as expected_spend,
     features.* exclude (as_of_date, user_id)
+    {counts}
 from segments.user_segments as segments
 inner join ({barred}) as barred
     on barred.as_of_date = segments.as_of_date and barred.user_id = segments.user_id
 inner join (
-    select as_of_date, user_id, orders_life, {capped}
+    select as_of_date, user_id, {features}
     from features.user_features where as_of_date >= $start and as_of_date < $end
 ) as features
     on features.as_of_date = segments.as_of_date and features.user_id = segments.user_id
+{draws}
 where segments.as_of_date >= $start and segments.as_of_date < $end
     and list_contains($segments, segments.segment)
 order by segments.as_of_date, segments.user_id
+"""
+
+
+DRAWS = """
+left join (
+    -- Of the days up to the send, which is the day after. A withheld draw counts as a send does:
+    -- else the held-out would be drawn again every day.
+    select calendar.day as as_of_date, drawn.user_id, {counts}
+    from core.calendar as calendar
+    inner join core.events as drawn
+        on drawn.event_date <= calendar.day and drawn.event_date > calendar.day - {most}
+    where calendar.day >= $start and calendar.day < $end
+        and drawn.event_date >= cast($start - interval {most} day as date)
+        and drawn.event_date < $end
+        and drawn.event_type in ('offer_sent', 'offer_withheld')
+    group by calendar.day, drawn.user_id
+) as draws
+    on draws.as_of_date = segments.as_of_date and draws.user_id = segments.user_id
 """
 
 
@@ -79,8 +110,18 @@ def offer_effects(production: Production, given: Given) -> pl.DataFrame:
     import polars as pl
 
     from promo_assets.strategy.effects.campaigns import pool_effects
+    from promo_assets.strategy.effects.response import TRIAL_COLUMNS, fit_responses
 
     catalogue = catalogue_of(given.catalogue)
+    trials = production.read(
+        f"select {', '.join(TRIAL_COLUMNS)} from strategy.offer_trials where arm <> 'comparison'"
+        " and assignment_probability is not null and closed_date >= $start and closed_date < $end"
+        " order by closed_date, sent_date, campaign_id, offer_id, user_id",
+        {
+            "start": production.days.start - timedelta(days=EVIDENCE_DAYS),
+            "end": production.days.end,
+        },
+    )
     known = _read(
         production,
         "strategy.campaign_effects",
@@ -91,14 +132,13 @@ def offer_effects(production: Production, given: Given) -> pl.DataFrame:
     pooled: dict[tuple[date, ...], pl.DataFrame] = {}
     days = []
     for day in production.days.days:
-        recent = known.filter(
-            pl.col("closed_date") <= day,
-            pl.col("closed_date") >= day - timedelta(days=EVIDENCE_DAYS),
-        )
+        counts = pl.col("closed_date").is_between(day - timedelta(days=EVIDENCE_DAYS), day)
+        recent = known.filter(counts)
         # Most days close no trial: what is known is then what was known the day before.
         closed = tuple(recent["closed_date"].unique().sort())
         if closed not in pooled:
-            pooled = {closed: pool_effects(recent, catalogue, day, SEGMENTS)}
+            responses = fit_responses(trials.filter(counts), catalogue, given.margin_rate)
+            pooled = {closed: pool_effects(recent, catalogue, day, SEGMENTS, responses)}
         days.append(pooled[closed].with_columns(as_of_date=pl.lit(day, pl.Date)))
     return pl.concat(days)
 
@@ -112,10 +152,14 @@ def budget_prices(production: Production, given: Given) -> pl.DataFrame:
     catalogue = catalogue_of(given.catalogue)
     rows = []
     for day, users, known in _days(production, SEGMENTS, given):
+        mask = eligible(users, catalogue, day).mask
         candidates = decisions.candidate_values(
-            users, known, catalogue, eligible(users, catalogue, day).mask, given.margin_rate
+            users, known, catalogue, mask, given.margin_rate, given.worth_probability
         )
         price = decisions.budget_price(users, candidates, float(given.budget), given.experiment)
+        explored = decisions.exploration_share(
+            users, candidates, price, float(given.exploration), given.experiment
+        )
         rows.append(
             {
                 "as_of_date": day,
@@ -124,7 +168,10 @@ def budget_prices(production: Production, given: Given) -> pl.DataFrame:
                 "expected_cost": round(Decimal(price.spent), 2),
                 "gap": price.relative_gap,
                 "users": users.height,
-                "eligible_users": int((candidates.value > float("-inf")).any(axis=1).sum()),
+                "eligible_users": int(candidates.eligible.any(axis=1).sum()),
+                "exploration_budget": given.exploration,
+                "exploration_share": explored,
+                "worth_probability": given.worth_probability,
                 "experiment": given.experiment.name,
                 "holdout_share": given.experiment.share,
                 "margin_rate": given.margin_rate,
@@ -155,11 +202,15 @@ def assignments(production: Production, given: Given) -> pl.DataFrame:
                 f"strategy.offer_effects and strategy.budget_prices of {day} first"
             )
         price = Price(**{item.name: told[item.name] for item in fields(Price)})
+        mask = eligible(users, catalogue, day).mask
         candidates = decisions.candidate_values(
-            users, known, catalogue, eligible(users, catalogue, day).mask, told["margin_rate"]
+            users, known, catalogue, mask, told["margin_rate"], told["worth_probability"]
         )
         experiment = Experiment(told["experiment"], told["holdout_share"])
-        assigned = decisions.assignments(users, candidates, catalogue, price, experiment)
+        exploration = Exploration(told["experiment"], day, told["exploration_share"])
+        assigned = decisions.assignments(
+            users, candidates, catalogue, price, experiment, exploration
+        )
         frames.append(_dated(assigned, day))
     return pl.concat(frames)
 
@@ -200,14 +251,23 @@ def catalogue_of(path: Path) -> Catalogue:
 
 def users_sql(catalogue: Catalogue) -> str:
     """The select of `USERS` with what the catalogue's conditions read of each user."""
-    caps = {
-        f"offers_sent_{offer.frequency_cap.days}d"
-        for offer in catalogue.offers
-        if offer.frequency_cap is not None
-    }
-    # The names are of the catalogue's whole numbers, checked by it; they carry no text.
+    from promo_assets.strategy.effects.response import FEATURES
+
+    caps = {offer.frequency_cap.days for offer in catalogue.offers if offer.frequency_cap}
+    windows = sorted(caps | {EXPLORED_AGAIN_DAYS})
+    # What is put in are the catalogue's whole numbers, checked by it; they carry no text.
+    counts = [
+        f"count(*) filter (drawn.event_date > calendar.day - {days - 1}) as offers_drawn_{days}d"
+        for days in windows
+    ]
+    known = [
+        f", coalesce(draws.offers_drawn_{days}d, 0) as offers_drawn_{days}d" for days in windows
+    ]
     return USERS.format(
-        barred=barred_sql(SEGMENTED), capped=", ".join(sorted(caps)) or "first_event_date"
+        barred=barred_sql(SEGMENTED),
+        features=", ".join(FEATURES),
+        counts="".join(known),
+        draws=DRAWS.format(counts=", ".join(counts), most=windows[-1]),
     )
 
 
@@ -246,6 +306,7 @@ def tables(contracts: Mapping[str, TableContract], given: Given) -> list[Table]:
     users = {
         "segments.user_segments": 0,
         "features.user_features": 0,
+        "core.events": MOST_CAP_DAYS,
         "core.identities": 0,
         "strategy.offer_effects": 0,
     }
@@ -254,7 +315,7 @@ def tables(contracts: Mapping[str, TableContract], given: Given) -> list[Table]:
         daily(
             "strategy.offer_effects",
             partial(offer_effects, given=given),
-            {"strategy.campaign_effects": EVIDENCE_DAYS},
+            {"strategy.campaign_effects": EVIDENCE_DAYS, "strategy.offer_trials": EVIDENCE_DAYS},
             "core.offers",
         ),
         daily(

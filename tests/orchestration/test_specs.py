@@ -47,6 +47,7 @@ GRAPH = {
         "strategy/assignments",
         "strategy/budget_prices",
         "strategy/campaign_effects",
+        "strategy/experiment_checks",
         "strategy/export",
         "strategy/offer_effects",
         "strategy/offer_trials",

@@ -13,6 +13,7 @@ from promo_assets.definitions import build_tables
 from promo_assets.warehouse.publish import ALWAYS
 from tests.support.shop import (
     DELIVERED,
+    TRIAL_DAY,
     Event,
     Shop,
     assert_consistent,
@@ -86,7 +87,10 @@ def test_the_trial_of_the_first_days_is_evidence_once_it_has_closed(thirty_days:
         "select as_of_date, bool_or(evidence = 'randomised') from strategy.offer_effects"
         " where offer_id = 'five_off' group by all order by all"
     )
-    assert [randomised for _, randomised in rows] == [False] * LAST + [True]
+    closed = TRIAL_DAY + 13  # It can be used for 14 days.
+    assert [randomised for _, randomised in rows] == [
+        number >= closed for number in range(LAST + 1)
+    ]
 
 
 # A poisoned day.

@@ -1,7 +1,9 @@
 """From effects and a price to decisions: what each user gets, and each segment's strategy.
 
-Here: values and costs of candidates, the day's price of budget, assignments, their summary.
-Not here: how effects are estimated, how the knapsack is solved, who is held out.
+An offer goes out to earn only where it is worth it with a declared probability; else to learn, in
+a declared exploration with a budget of its own; else not at all. Here: values and costs of
+candidates, the day's price of budget, assignments, their summary. Not here: how effects are
+estimated, how the knapsack is solved, who is held out or explored.
 """
 
 from __future__ import annotations
@@ -23,12 +25,18 @@ from promo_assets.strategy.allocation.budget import (
     allocate,
     solve_price,
 )
-from promo_assets.strategy.experiments.experiment import Experiment
+from promo_assets.strategy.effects.estimators import Z95
+from promo_assets.strategy.effects.response import Response
+from promo_assets.strategy.experiments.experiment import Experiment, Exploration
 from promo_assets.strategy.offers.catalogue import Catalogue
 from promo_assets.strategy.offers.frame import MONEY
 
 Mask = npt.NDArray[np.bool_]
 
+WORTH_PROBABILITY = 0.8
+"""An offer goes out to earn where it is worth its cost with this probability, unless declared."""
+SPEND_DAYS = 28
+"""Of expected_spend."""
 DIGITS = 4
 """Expected values and costs are kept to 1/100 of a cent, before anything is decided, so that
 what is stored adds up to exactly what was decided."""
@@ -38,16 +46,21 @@ NOT_ELIGIBLE = "not eligible for any offer"
 NO_CONSENT = "has not allowed offers"
 OTHER_ACCOUNT = "another account stands for the same person"
 NOT_WORTH = "not expected to earn back what an offer costs"
+NOT_SURE = "no offer is known well enough to be sure that it earns back what it costs"
 NO_BUDGET = "worth an offer, but the budget goes to better uses"
 BEST = "the best offer at the day's price of budget"
 WITHHELD = "would get this offer; withheld to measure what offers earn"
+EXPLORED = "drawn at random from all possible offers and none, to learn what they do"
+EARN, LEARN = "earn", "learn"
 
 ASSIGNMENT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "user_id": pl.String,
     "segment": pl.String,
     "offer_id": pl.String,
     "arm": pl.String,
+    "purpose": pl.String,
     "expected_value": EXPECTED,
+    "expected_value_se": EXPECTED,
     "expected_cost": EXPECTED,
     "assignment_probability": pl.Float64,
     "reason": pl.String,
@@ -58,10 +71,12 @@ STRATEGY_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "offer_id": pl.String,
     "audience": pl.Int64,
     "held_out": pl.Int64,
+    "explored": pl.Int64,
     "expected_margin": MONEY,
     "expected_margin_low": MONEY,
     "expected_margin_high": MONEY,
     "expected_cost": MONEY,
+    "exploration_cost": MONEY,
     "holdout_share": pl.Float64,
     "evidence": pl.String,
     "reason": pl.String,
@@ -74,10 +89,22 @@ _ROW_SCHEMA = {
 
 @dataclass(frozen=True)
 class Candidates:
-    """[n, k] in money: expected incremental margin (-inf: not eligible) and expected cost."""
+    """[n, k] in money: expected incremental margin (-inf: not eligible), its standard error, and
+    expected cost; and where an offer is worth its cost with the declared probability."""
 
     value: Matrix
     cost: Matrix
+    error: Matrix
+    sure: Mask
+
+    @property
+    def eligible(self) -> Mask:
+        return self.value > -np.inf
+
+    @property
+    def decided_by(self) -> Matrix:
+        """The values that a budget may be spent on."""
+        return np.where(self.sure, self.value, -np.inf)
 
 
 def candidate_values(
@@ -86,25 +113,49 @@ def candidate_values(
     catalogue: Catalogue,
     mask: Mask,
     margin_rate: float,
+    worth_probability: float = WORTH_PROBABILITY,
 ) -> Candidates:
     """What each offer is expected to earn and cost for each user.
 
-    ``users``: segment and expected_spend (money without an offer, over the horizon of the
-    effects). ``effects``: rows of ``pool_effects``. ``mask`` [n, k]: eligible offers.
-    value = lift x expected_spend x margin_rate; cost = send_cost + redemption_rate x
-    cost_per_redemption. Raises ValueError where a segment's effect or a user's spend is missing.
+    ``users``: segment, expected_spend (money without an offer in 28 days) and what a `Response`
+    reads. ``effects``: rows of ``pool_effects``; where they carry a response, value and cost are
+    the user's own under it, else value = lift x expected_spend x margin_rate, of the offer's
+    horizon, and cost = send_cost + redemption_rate x cost_per_redemption of the segment.
+    ``mask`` [n, k]: eligible offers. Sure is what earns more than it costs with
+    ``worth_probability``; never where the evidence is observational, which may be biased.
+    Raises ValueError where a segment's effect or a user's spend is missing.
     """
     spend = users["expected_spend"].cast(pl.Float64)
     if spend.null_count() or not (spend.is_finite() & (spend >= 0)).all():
         raise ValueError("users.expected_spend: found null, negative or infinite values; fill them")
     found = _per_user(users, effects, catalogue)
-    lift, rate, cost = (found[name] for name in ("lift", "redemption_rate", "cost_per_redemption"))
     send = np.array([float(offer.send_cost) for offer in catalogue.offers])
-    value = lift * spend.to_numpy()[:, None] * margin_rate
-    return Candidates(
-        value=np.where(mask, value.round(DIGITS), -np.inf),
-        cost=np.round(send + rate * cost, DIGITS),
-    )
+    horizon = np.array([offer.horizon / SPEND_DAYS for offer in catalogue.offers])
+    margin = spend.to_numpy()[:, None] * horizon * margin_rate
+    value, error = found["lift"] * margin, found["lift_se"] * margin
+    cost = send + found["redemption_rate"] * found["cost_per_redemption"]
+    for column, text in enumerate(_responses(effects, catalogue)):
+        if text is not None and users.height:
+            worth = Response.read(text).worth(users)
+            value[:, column], error[:, column] = worth.value, worth.value_se
+            cost[:, column] = send[column] + worth.cost
+    value, cost = value.round(DIGITS), cost.round(DIGITS)
+    sure = mask & (found["is_biased"] == 0)
+    sure &= value - cost > _normal_quantile(worth_probability) * error
+    return Candidates(np.where(mask, value, -np.inf), cost, error, sure)
+
+
+def _normal_quantile(probability: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(probability))
+
+
+def _responses(effects: pl.DataFrame, catalogue: Catalogue) -> list[str | None]:
+    """The response of each offer as text: that of all segments."""
+    known = effects.filter(pl.col("response").is_not_null()).unique("offer_id", keep="first")
+    texts = dict(known.select("offer_id", "response").iter_rows())
+    return [texts.get(offer) for offer in catalogue.ids]
 
 
 def _per_user(
@@ -115,7 +166,7 @@ def _per_user(
     cells = pl.DataFrame({"segment": segments}).join(
         pl.DataFrame({"offer_id": catalogue.ids}), how="cross", maintain_order="left_right"
     )
-    numbers = ["lift", "redemption_rate", "cost_per_redemption"]
+    numbers = ["lift", "lift_se", "redemption_rate", "cost_per_redemption"]
     table = cells.join(effects, on=["segment", "offer_id"], how="left", maintain_order="left")
     lacking = table.filter(pl.any_horizontal(pl.col(numbers).is_null()))
     if lacking.height or table.height != cells.height:
@@ -124,9 +175,14 @@ def _per_user(
             f"{table.height} rows for {cells.height} pairs, missing "
             f"{lacking.select('segment', 'offer_id').rows()}: rebuild strategy.offer_effects"
         )
+    table = table.with_columns(
+        is_biased=(pl.col("evidence").eq("observational") & pl.col("response").is_null()).cast(
+            pl.Float64
+        )
+    )
     row = segments.search_sorted(users["segment"]).to_numpy()
     shape = (len(segments), len(catalogue.offers))
-    return {name: table[name].to_numpy().reshape(shape)[row] for name in numbers}
+    return {name: table[name].to_numpy().reshape(shape)[row] for name in (*numbers, "is_biased")}
 
 
 def budget_price(
@@ -136,39 +192,80 @@ def budget_price(
     order = np.argsort(users["user_id"].to_numpy(), kind="stable")
     order = order[~experiment.held_out(users)[order]]
     ties = experiment.ties(users)[order]
-    return solve_price(candidates.value[order], candidates.cost[order], budget, ties)
+    return solve_price(candidates.decided_by[order], candidates.cost[order], budget, ties)
+
+
+def exploration_share(
+    users: pl.DataFrame, candidates: Candidates, price: Price, budget: float, experiment: Experiment
+) -> float:
+    """The share of those who may be explored that ``budget`` (money of a day) is expected to pay.
+
+    Open to exploration is who is eligible for an offer, gets none to earn, is not held out and
+    was drawn for nothing in 28 days: one open trial a user. Each possible offer and none are
+    equally likely.
+    """
+    choice = allocate(candidates.decided_by, candidates.cost, price, experiment.ties(users))
+    open_ = _open(users, candidates, choice, experiment.held_out(users))
+    eligible = candidates.eligible[open_]
+    costs = np.where(eligible, candidates.cost[open_], 0.0).sum(axis=1) / (eligible.sum(axis=1) + 1)
+    # In the order of users: a sum must not depend on how rows come.
+    total = float(np.sort(costs).sum())
+    return min(1.0, budget / total) if total > 0 else float(budget > 0)
+
+
+def _open(users: pl.DataFrame, candidates: Candidates, choice: Choice, held: Mask) -> Mask:
+    recent = users["offers_drawn_28d"].fill_null(0).to_numpy() > 0
+    return (choice == NONE) & ~held & ~recent & candidates.eligible.any(axis=1)
 
 
 def assignments(
     users: pl.DataFrame, candidates: Candidates, catalogue: Catalogue, price: Price,
-    experiment: Experiment,
+    experiment: Experiment, exploration: Exploration | None = None,
 ) -> pl.DataFrame:  # fmt: skip
     """One row a user: the offer and the arm drawn for it. Any subset of users gives its own rows.
 
-    ``arm``: ``offer`` (to be sent), ``holdout`` (would get ``offer_id``, but it is withheld) or
-    ``none``. ``assignment_probability`` is that of the arm drawn: 1 for ``none``, whom no draw
-    could have given an offer. Sorted by user.
+    ``arm``: ``offer`` (to be sent), ``holdout`` (would get ``offer_id``, but it is withheld; a
+    null offer_id: explored, and the draw fell on none) or ``none``. ``purpose``: ``earn`` or
+    ``learn`` (drawn by ``exploration``). ``assignment_probability`` is that of the arm drawn: 1
+    for ``none``, whom no draw could have given an offer. Sorted by user.
     """
-    choice = allocate(candidates.value, candidates.cost, price, experiment.ties(users))
+    choice = allocate(candidates.decided_by, candidates.cost, price, experiment.ties(users))
     chosen, held = choice != NONE, experiment.held_out(users)
-    column = np.where(chosen, choice, 0)
-    row = np.arange(users.height)
-    value = np.where(chosen, candidates.value[row, column], 0.0)
-    cost = np.where(chosen, candidates.cost[row, column], 0.0)
-    offer = np.array([*catalogue.ids, None], dtype=object)[choice]
-    arm = np.where(chosen, np.where(held, "holdout", "offer"), "none")
+    explored = np.zeros(users.height, dtype=bool)
     probability = np.where(held, experiment.share, 1 - experiment.share)
+    withheld = chosen & held
+    if exploration is not None:
+        open_ = _open(users, candidates, choice, held)
+        explored = open_ & exploration.takes_part(users)
+        arms, drawn = exploration.drawn(users, candidates.eligible)
+        choice = np.where(explored, drawn, choice)
+        probability = np.where(explored, 1 / arms, probability)
+        withheld |= explored & (drawn == NONE)
+    sent = (choice != NONE) & ~withheld
+    named = choice != NONE
+    column = np.where(named, choice, 0)
+    row = np.arange(users.height)
+
+    def of_choice(matrix: Matrix) -> Matrix:
+        return np.where(named, matrix[row, column], 0.0)
+
+    offer = np.array([*catalogue.ids, None], dtype=object)[choice]
+    drawn_at_all = chosen | explored
     return (
         pl.DataFrame(
             {
                 "user_id": users["user_id"],
                 "segment": users["segment"],
                 "offer_id": pl.Series(offer.tolist(), dtype=pl.String),
-                "arm": arm,
-                "expected_value": pl.Series(value).round(DIGITS),
-                "expected_cost": pl.Series(cost).round(DIGITS),
-                "assignment_probability": np.where(chosen, probability, 1.0),
-                "reason": _reasons(users, candidates, choice, held),
+                "arm": np.select([withheld, sent], ["holdout", "offer"], "none"),
+                "purpose": pl.Series(
+                    np.select([explored, chosen], [LEARN, EARN], "").tolist(), dtype=pl.String
+                ).replace("", None),
+                "expected_value": pl.Series(of_choice(candidates.value)).round(DIGITS),
+                "expected_value_se": pl.Series(of_choice(candidates.error)).round(DIGITS),
+                "expected_cost": pl.Series(of_choice(candidates.cost)).round(DIGITS),
+                "assignment_probability": np.where(drawn_at_all, probability, 1.0),
+                "reason": _reasons(users, candidates, chosen, held, explored),
             }
         )
         .select(pl.col(name).cast(kind) for name, kind in ASSIGNMENT_SCHEMA.items())
@@ -177,22 +274,22 @@ def assignments(
 
 
 def _reasons(
-    users: pl.DataFrame, candidates: Candidates, choice: Choice, held: Mask
+    users: pl.DataFrame, candidates: Candidates, chosen: Mask, held: Mask, explored: Mask
 ) -> npt.NDArray[np.str_]:
     barred = users["barred"].fill_null("").to_numpy()
-    eligible = candidates.value > -np.inf
     worth = (candidates.value > candidates.cost).any(axis=1)
-    chosen = choice != NONE
     return np.select(
         [
+            explored,
             chosen & held,
             chosen,
             barred == CONSENT,
             barred == MERGED,
-            ~eligible.any(axis=1),
+            ~candidates.eligible.any(axis=1),
             ~worth,
+            ~candidates.sure.any(axis=1),
         ],
-        [WITHHELD, BEST, NO_CONSENT, OTHER_ACCOUNT, NOT_ELIGIBLE, NOT_WORTH],
+        [EXPLORED, WITHHELD, BEST, NO_CONSENT, OTHER_ACCOUNT, NOT_ELIGIBLE, NOT_WORTH, NOT_SURE],
         NO_BUDGET,
     )
 
@@ -203,8 +300,9 @@ def segment_strategy(
     """Each segment's decision: one row a chosen offer and one for "no offer" (offer_id null).
 
     ``assigned``: rows of `assignments`. Margin and cost are those of the audience, users to be
-    sent the offer; ``held_out`` come on top. The 95 % interval is that of the lift: users of a
-    segment share the effect, so its error grows with the audience and doesn't average out.
+    sent the offer to earn; ``held_out`` come on top, and so do ``explored``, who are sent it to
+    learn, at ``exploration_cost``. The 95 % interval adds users' errors up: they share the effect,
+    so its error doesn't average out.
     """
     rows = [
         row
@@ -212,8 +310,9 @@ def segment_strategy(
         for row in _segment_rows(users, effects.filter(segment=segment), catalogue)
     ]
     money = pl.col(
-        "expected_margin", "expected_margin_low", "expected_margin_high", "expected_cost"
-    )
+        "expected_margin", "expected_margin_low", "expected_margin_high", "expected_cost",
+        "exploration_cost",
+    )  # fmt: skip
     return pl.DataFrame(rows, schema=_ROW_SCHEMA).with_columns(
         money.round(2).cast(MONEY), holdout_share=pl.lit(share)
     )
@@ -228,44 +327,56 @@ def _segment_rows(
         if not chosen.height:
             continue
         effect = effects.row(by_predicate=pl.col("offer_id") == offer.id, named=True)
-        audience = chosen.filter(arm="offer")
+        audience = chosen.filter(arm="offer", purpose=EARN)
+        explored = chosen.filter(arm="offer", purpose=LEARN)
         margin = float(audience["expected_value"].sum())
+        error = Z95 * float(audience["expected_value_se"].sum())
         row = {
             "segment": users["segment"][0],
             "offer_id": offer.id,
             "audience": audience.height,
-            "held_out": chosen.height - audience.height,
+            "held_out": chosen.height - audience.height - explored.height,
+            "explored": explored.height,
             "expected_margin": margin,
-            # Chosen offers have a positive lift, and a user's margin is proportional to it.
-            "expected_margin_low": margin * effect["lift_low"] / effect["lift"],
-            "expected_margin_high": margin * effect["lift_high"] / effect["lift"],
+            "expected_margin_low": margin - error,
+            "expected_margin_high": margin + error,
             "expected_cost": float(audience["expected_cost"].sum()),
-            "evidence": effect["evidence"],
+            "exploration_cost": float(explored["expected_cost"].sum()),
+            "evidence": "randomised" if effect["response"] else effect["evidence"],
         }
         yield row | {"reason": _describe(row, offer.name, effect)}
-    without = users.filter(arm="none")
+    without = users.filter(pl.col("offer_id").is_null())
     yield {
         "segment": users["segment"][0],
         "offer_id": None,
-        "audience": without.height,
-        "held_out": 0,
+        "audience": without.filter(arm="none").height,
+        "held_out": without.filter(arm="holdout").height,
+        "explored": 0,
         "expected_margin": 0.0,
         "expected_margin_low": 0.0,
         "expected_margin_high": 0.0,
         "expected_cost": 0.0,
+        "exploration_cost": 0.0,
         "evidence": None,
         "reason": _describe_none(without),
     }
 
 
 def _describe(row: Mapping[str, Any], name: str, effect: Mapping[str, Any]) -> str:
-    held = f", {row['held_out']:,} held out" if row["held_out"] else ""
-    return (
-        f"{name} to {_people(row['audience'], row['segment'])}{held}: expected margin "
-        f"{row['expected_margin']:+,.2f} ({row['expected_margin_low']:+,.2f} to "
-        f"{row['expected_margin_high']:+,.2f}) for {row['expected_cost']:,.2f} cost; "
-        f"evidence {effect['evidence']}, {effect['reason']}"
-    )
+    told = []
+    if row["audience"] or row["held_out"]:
+        held = f", {row['held_out']:,} held out" if row["held_out"] else ""
+        told.append(
+            f"to {_people(row['audience'], row['segment'])}{held}: expected margin "
+            f"{row['expected_margin']:+,.2f} ({row['expected_margin_low']:+,.2f} to "
+            f"{row['expected_margin_high']:+,.2f}) for {row['expected_cost']:,.2f} cost"
+        )
+    if row["explored"]:
+        told.append(
+            f"to {_people(row['explored'], row['segment'])} at random, to learn what it does, for "
+            f"{row['exploration_cost']:,.2f} cost"
+        )
+    return f"{name} {'; and '.join(told)}; evidence {row['evidence']}, {effect['reason']}"
 
 
 def _describe_none(without: pl.DataFrame) -> str:

@@ -8,7 +8,7 @@ them are in ``estimators.py``; values for single users are in ``decisions.py``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -16,18 +16,24 @@ import numpy as np
 import polars as pl
 
 from promo_assets.strategy.effects.estimators import (
+    MISMATCH,
+    STEADY,
+    UNTOLD,
     Z95,
     Estimate,
     Normal,
+    Nuisance,
     adjusted_difference,
     beta_interval,
     beta_prior,
     between_variance,
     nuisance,
     precision_mean,
+    sample_ratio,
     shrunk,
     weighted_difference,
 )
+from promo_assets.strategy.effects.response import Response
 from promo_assets.strategy.offers.catalogue import Catalogue, Offer
 from promo_assets.strategy.offers.frame import MONEY
 
@@ -44,6 +50,8 @@ PRIOR_LIFT_SD = 0.15
 """Of log(1 + lift), before any trial: spend changes by less than about 30 %, 19 times in 20."""
 LIFT_SD_FLOOR = 0.02
 """Of log(1 + lift): segments and campaigns differ by at least this; a few can't prove otherwise."""
+LEAST_OVERLAP = 0.5
+"""Share of the sent who must have peers: else an observational effect is that of somebody else."""
 LEAST_LIFT = -0.9
 """A campaign after which nobody bought has no logarithm; its error then gives it no weight."""
 PRIOR_USERS = 20.0
@@ -85,6 +93,7 @@ EFFECT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "campaigns": pl.Int64,
     "evidence": pl.String,
     "reason": pl.String,
+    "response": pl.String,
 }
 
 
@@ -93,11 +102,13 @@ def campaign_effects(trials: pl.DataFrame) -> pl.DataFrame:
 
     ``trials``: strategy.offer_trials, one row a campaign and user. One row a closing day,
     campaign, offer and segment with someone sent. Where sent and withheld users carry their
-    assignment probabilities the effect is their Hájek difference, ``evidence`` randomised. Else
-    it is observational: sent users against comparison (and withheld) ones, adjusted for
-    `COVARIATES` and segment, on those within the comparison's range of scores (``overlap`` is
-    their share). Money is per user over the trial's 28 days; ``lift`` is relative to the
-    baseline, the spend expected without the offer. Null where the arms are too small to tell.
+    assignment probabilities the effect is their Hájek difference, ``evidence`` randomised; or
+    mismatched, without an effect, where the arms are not as large as these probabilities say
+    (`sample_ratio`): then who is in which arm is not what was drawn. Else it is observational:
+    sent users against comparison (and withheld) ones, adjusted for `COVARIATES` and segment, on
+    those within the comparison's range of scores (``overlap`` is their share), and refused where
+    that is less than `LEAST_OVERLAP`. Money is per user over the trial; ``lift`` is relative to
+    the baseline, the spend expected without the offer. Null where the arms are too small to tell.
     """
     rows = [
         row
@@ -112,37 +123,51 @@ def campaign_effects(trials: pl.DataFrame) -> pl.DataFrame:
 
 def _offer_rows(campaign: pl.DataFrame, offer_id: str) -> Iterator[dict[str, Any]]:
     """One row a segment for one offer of one campaign."""
-    competes = pl.col("offer_id").is_null() | (pl.col("offer_id") == offer_id)
     sent, withheld = pl.col("arm") == "sent", pl.col("arm") == "withheld"
+    # Who was withheld from all offers of a campaign is a control of each.
     users = campaign.filter(
-        pl.when(sent).then(pl.col("offer_id") == offer_id).when(withheld).then(competes)
-        .otherwise(True)
-    )  # fmt: skip
-    fitted = nuisance(
-        covariates=_covariates(users),
-        outcome=users["spend_after"].cast(pl.Float64).to_numpy(),
-        treated=(users["arm"] == "sent").to_numpy(),
+        (pl.col("offer_id") == offer_id) | (~sent & pl.col("offer_id").is_null())
     )
+    arms = users.filter(sent | withheld)
+    is_mismatched = (
+        arms["assignment_probability"].null_count() == 0
+        and sample_ratio(
+            (arms["arm"] == "sent").to_numpy(), arms["assignment_probability"].to_numpy()
+        )
+        > MISMATCH
+    )
+    fitted: Nuisance | None = None
     for segment in users.filter(sent)["segment"].unique().sort():
         inside = (users["segment"] == segment).to_numpy()
         of_segment = users.filter(pl.Series(inside))
         treated = of_segment.filter(sent)
         drawn = of_segment.filter(sent | withheld)
         if drawn["assignment_probability"].null_count() == 0 and drawn.height > treated.height:
-            effect, evidence = _randomised(drawn), "randomised"
+            evidence = "mismatched" if is_mismatched else "randomised"
+            effect = UNTOLD if is_mismatched else _randomised(drawn)
         else:
-            effect, evidence = adjusted_difference(fitted, inside), "observational"
+            evidence = "observational"
+            fitted = fitted or nuisance(
+                covariates=_covariates(users),
+                outcome=users["spend_after"].cast(pl.Float64).to_numpy(),
+                treated=(users["arm"] == "sent").to_numpy(),
+            )
+            effect = adjusted_difference(fitted, inside)
+            if effect.overlap < LEAST_OVERLAP:
+                effect = UNTOLD._replace(overlap=effect.overlap)
         yield {
             "closed_date": users["closed_date"][0],
             "campaign_id": users["campaign_id"][0],
             "offer_id": offer_id,
             "segment": segment,
             "sent": treated.height,
-            "comparison": (drawn if evidence == "randomised" else of_segment).height
+            "comparison": (of_segment if evidence == "observational" else drawn).height
             - treated.height,
             "redeemers": (treated["redemptions"] > 0).sum(),
             "redemptions": treated["redemptions"].sum(),
-            "redemption_cost": treated["redemption_cost"].cast(MONEY).sum(),
+            "redemption_cost": None
+            if treated["redemption_cost"].null_count()
+            else treated["redemption_cost"].cast(MONEY).sum(),
             "spend_effect": effect.difference,
             "spend_effect_se": effect.difference_se,
             "baseline_spend": effect.baseline,
@@ -171,7 +196,11 @@ def _covariates(users: pl.DataFrame) -> np.ndarray:
 
 
 def pool_effects(
-    effects: pl.DataFrame, catalogue: Catalogue, as_of: date, segments: Sequence[str]
+    effects: pl.DataFrame,
+    catalogue: Catalogue,
+    as_of: date,
+    segments: Sequence[str],
+    responses: Mapping[str, Response] | None = None,
 ) -> pl.DataFrame:
     """What is known by ``as_of`` about every offer of the catalogue in every segment.
 
@@ -181,13 +210,16 @@ def pool_effects(
     (normal-normal in logarithms: campaigns into segments, segments towards the offer, the offer
     towards the catalogue's ``prior_lift``; its median), with 95 % intervals. ``evidence`` is
     ``prior`` where the segment has no measured effect of its own: its lift is then borrowed or
-    assumed, and ``reason`` says which.
+    assumed, and ``reason`` says which. ``response``: that of the offer in ``responses``, as text,
+    by which single users are decided; null where its randomised trials tell too little.
     """
     known = effects.filter(pl.col("closed_date") <= as_of, pl.col("segment").is_in(list(segments)))
-    redeemers = int(known["redeemers"].sum())
-    usual_cost = float(known["redemption_cost"].sum()) / redeemers if redeemers else None
+    costed = known.drop_nulls("redemption_cost")
+    redeemers = int(costed["redeemers"].sum())
+    usual_cost = float(costed["redemption_cost"].sum()) / redeemers if redeemers else None
+    texts = {offer: response.text() for offer, response in (responses or {}).items()}
     rows = [
-        row
+        row | {"response": texts.get(offer.id)}
         for offer in catalogue.offers
         for row in _pool_offer(known.filter(offer_id=offer.id), offer, segments, usual_cost)
     ]
@@ -200,12 +232,14 @@ def _pool_offer(
 ) -> Iterator[dict[str, Any]]:
     """One row a segment for one offer."""
     counts = _counts(known, segments)
-    sent, redeemers, cost = (counts[name].to_numpy() for name in ("sent", "redeemers", "cost"))
+    sent, redeemers, costed, cost = (
+        counts[name].to_numpy() for name in ("sent", "redeemers", "costed", "cost")
+    )
     alpha, beta = beta_prior(redeemers, sent, offer.expected_redemption_rate, PRIOR_USERS)
     alphas, betas = alpha + redeemers, beta + sent - redeemers
     rate_low, rate_high = beta_interval(alphas, betas)
-    offer_cost = _cost(cost.sum(), redeemers.sum(), _prior_cost(offer, usual_cost))
-    costs = _cost(cost, redeemers, offer_cost)
+    offer_cost = _cost(cost.sum(), costed.sum(), _prior_cost(offer, usual_cost))
+    costs = _cost(cost, costed, offer_cost)
     lifts, evidence = _lifts(known, offer, segments)
     for place, segment in enumerate(segments):
         lift = lifts[place]
@@ -228,13 +262,15 @@ def _pool_offer(
 
 
 def _counts(known: pl.DataFrame, segments: Sequence[str]) -> pl.DataFrame:
-    """Sends, redeemers, cost and campaigns, one row a segment in the order given."""
+    """Sends, redeemers (of them those whose cost is known), cost and campaigns, one row a segment
+    in the order given."""
     return (
         pl.DataFrame({"segment": segments}, schema={"segment": pl.String})
         .join(
             known.group_by("segment").agg(
                 pl.col("sent", "redeemers").sum(),
                 cost=pl.col("redemption_cost").cast(pl.Float64).sum(),
+                costed=pl.col("redeemers").filter(pl.col("redemption_cost").is_not_null()).sum(),
                 campaigns=pl.col("campaign_id").n_unique().cast(pl.Int64),
             ),
             on="segment",
@@ -255,7 +291,7 @@ def _lifts(
     campaigns down (simulated, 10 campaigns of 20 users each in two segments, true lift 10 %:
     7.1 % on average, in logarithms 9.3 %, the rest being the pull of the prior).
     """
-    measured = _best_evidence(known.drop_nulls(["lift", "lift_se"]))
+    measured = _relative(_best_evidence(known.drop_nulls(["spend_effect", "spend_effect_se"])))
     ratio = 1 + np.maximum(measured["lift"].to_numpy(), LEAST_LIFT)
     lift, variance = np.log(ratio), (measured["lift_se"].to_numpy() / ratio) ** 2
     place = np.array([segments.index(name) for name in measured["segment"]], dtype=np.int64)
@@ -279,6 +315,25 @@ def _lifts(
         [shrunk(cells.get(cell), offer_lift, spread) for cell in range(len(segments))],
         [grades.get(segment, "prior") for segment in segments],
     )
+
+
+def _relative(measured: pl.DataFrame) -> pl.DataFrame:
+    """Lifts, with the segment's pooled baseline where a campaign's own is too noisy for a ratio.
+
+    An error is at least `STEADY` users' worth of what all campaigns' common spread would give: a
+    few users, of whom nobody bought, are not certain of it.
+    """
+    size = 1 / (1 / pl.col("sent") + 1 / pl.col("comparison"))
+    baseline = (pl.col("baseline_spend") * size).sum() / size.sum()
+    told = measured.with_columns(
+        size=size,
+        lift=pl.coalesce("lift", pl.col("spend_effect") / baseline.over("segment")),
+        lift_se=pl.coalesce("lift_se", pl.col("spend_effect_se") / baseline.over("segment")),
+    ).filter(pl.col("lift").is_finite(), pl.col("lift_se").is_finite())
+    spread = pl.col("lift_se") ** 2 * pl.col("size")
+    common = (spread * pl.col("size")).sum() / pl.col("size").sum()
+    least = common * STEADY / (pl.col("size") + STEADY)
+    return told.with_columns(lift_se=(pl.max_horizontal(spread, least) / pl.col("size")).sqrt())
 
 
 def _best_evidence(measured: pl.DataFrame) -> pl.DataFrame:

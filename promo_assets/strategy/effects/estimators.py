@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
+Arm = tuple[float, float, float]
+"""Mean, its variance, the effective number of users."""
 Mask = npt.NDArray[np.bool_]
 
 Z95 = 1.959964
@@ -22,6 +24,10 @@ RIDGE = 1.0
 MAX_SCORE = 0.9
 """Users likelier than this to be treated have no peers to speak of: nine of ten were treated.
 Without this cut a few untreated ones carry all the weight (the rule of Crump et al. 2009)."""
+STEADY = 20.0
+"""Users that the arms' common spread counts as, where an arm's own is smaller."""
+MISMATCH = 10.828
+"""The chi-square statistic (one degree of freedom) that chance exceeds once in a thousand."""
 CONCENTRATION = (4.0, 1000.0)
 """How alike segments may be taken to be: pseudo-users of the beta prior, least and most."""
 LEAST_COUNT = 0.05
@@ -39,6 +45,10 @@ class Estimate(NamedTuple):
     lift: float | None
     lift_se: float | None
     overlap: float
+
+
+UNTOLD = Estimate(None, None, None, None, None, 1.0)
+"""Of arms that tell nothing."""
 
 
 class Normal(NamedTuple):
@@ -91,7 +101,7 @@ def adjusted_difference(fitted: Nuisance, inside: Mask) -> Estimate:
     baseline, baseline_variance, size = _weighted_mean(residual[untreated], scores / (1 - scores))
     gain, gain_variance, count = _weighted_mean(residual[peers], np.ones(peers.sum()))
     if min(size, count) < MIN_ARM:
-        return Estimate(None, None, None, None, None, overlap)
+        return UNTOLD._replace(overlap=overlap)
     expected = float(fitted.predicted[peers].mean())
     arms = ((expected + gain, gain_variance, count), (expected + baseline, baseline_variance, size))
     return _compare(*arms, overlap)
@@ -103,8 +113,35 @@ def weighted_difference(outcome: Vector, treated: Mask, weight: Vector) -> Estim
     one = _weighted_mean(outcome[treated], weight[treated])
     zero = _weighted_mean(outcome[~treated], weight[~treated])
     if min(one[2], zero[2]) < MIN_ARM:
-        return Estimate(None, None, None, None, None, 1.0)
-    return _compare(one, zero, 1.0)
+        return UNTOLD
+    return _compare(*_steadied((one, zero)), 1.0)
+
+
+def _steadied(arms: tuple[Arm, Arm]) -> tuple[Arm, Arm]:
+    """Means with variances of at least `STEADY` users' worth of what the arms' common spread would
+    give: an arm in which nobody bought has a spread all the same."""
+    spreads = [variance * size for _, variance, size in arms]
+    sizes = [size for *_, size in arms]
+    common = sum(s * n for s, n in zip(spreads, sizes, strict=True)) / sum(sizes)
+    one, zero = (
+        (mean, max(spread, common * STEADY / (size + STEADY)) / size, size)
+        for (mean, _, size), spread in zip(arms, spreads, strict=True)
+    )
+    return one, zero
+
+
+def sample_ratio(treated: Mask, probability: Vector) -> float:
+    """How far the arms' sizes are from what was drawn: chi-square with one degree of freedom.
+
+    ``probability`` [n]: that of the arm that each user is in. Both arms' inverse probabilities
+    estimate how many were drawn (Horvitz and Thompson 1952); their difference has the variance
+    sum 1 / p². With constant probabilities of two arms it is Pearson's statistic (Fabijan et al.
+    2019 on sample ratio mismatch). Above `MISMATCH` p < .001. Differing propensities and several
+    arms are allowed.
+    """
+    inverse = 1 / probability
+    difference = inverse[treated].sum() - inverse[~treated].sum()
+    return float(difference**2 / (inverse**2).sum()) if len(inverse) else 0.0
 
 
 def _weighted_mean(values: Vector, weight: Vector) -> tuple[float, float, float]:
@@ -127,7 +164,7 @@ def _compare(
     (mean, variance, size), (baseline, baseline_variance, baseline_size) = one, zero
     total = variance + baseline_variance
     if total <= 0:
-        return Estimate(None, None, None, None, None, overlap)
+        return UNTOLD._replace(overlap=overlap)
     parts = variance**2 / (size - 1) + baseline_variance**2 / (baseline_size - 1)
     widen = float(stdtrit(total**2 / parts, 0.975)) / Z95  # Welch's degrees of freedom.
     difference, error = mean - baseline, widen * math.sqrt(total)

@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -31,6 +31,10 @@ PERCENT = ("percent_off", "bogo")
 CAPPED = ("percent_off", "bogo", "free_shipping")
 """Kinds whose cost grows with the basket, so that ``max_discount`` means something."""
 
+HORIZONS = (7, 14, 28)
+CapDays = Literal[1, 7, 28, 90]
+MOST_CAP_DAYS = max(get_args(CapDays))
+
 Money = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=2, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Names = tuple[Text, ...]
@@ -45,10 +49,11 @@ class _Strict(BaseModel):
 
 
 class FrequencyCap(_Strict):
-    """At most ``times`` sends of any offer to a user in ``days`` days."""
+    """At most ``times`` draws of any offer for a user, sent or withheld, in ``days``
+    days up to the send."""
 
     times: int = Field(ge=1)
-    days: Literal[1, 7, 28, 90] = Field(description="A window of features.user_features.")
+    days: CapDays
 
 
 class Eligible(_Strict):
@@ -84,6 +89,7 @@ class Offer(_Strict):
     min_spend: Money | None = None
     max_discount: Money | None = None
     valid_days: int | None = Field(default=None, ge=1)
+    horizon_days: Literal[7, 14, 28] | None = None
     valid_from: date | None = Field(default=None, description="First day it may take effect.")
     valid_until: date | None = Field(default=None, description="Last day it may take effect.")
     send_cost: Money = Decimal(0)
@@ -103,6 +109,13 @@ class Offer(_Strict):
         for field, problem in _conflicts(self):
             raise conflict(field, problem)
         return self
+
+    @property
+    def horizon(self) -> int:
+        """Days from the send in which its effect is measured: as declared, else the fewest of
+        `HORIZONS` in which it can be used."""
+        valid = self.valid_days or HORIZONS[-1]
+        return self.horizon_days or next((d for d in HORIZONS if d >= valid), HORIZONS[-1])
 
     @property
     def face_cost(self) -> Decimal | None:

@@ -15,6 +15,7 @@ def catalogue_frame(catalogue: Catalogue) -> pl.DataFrame:
         {
             "offer_id": offer.id,
             **offer.model_dump(exclude={"id", "eligible", "frequency_cap", "channels"}),
+            "horizon_days": offer.horizon,
             "channels": ", ".join(offer.channels) or None,
             **{
                 f"eligible_{name}": ", ".join(getattr(offer.eligible, name)) or None
@@ -38,6 +39,7 @@ FRAME_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "min_spend": MONEY,
     "max_discount": MONEY,
     "valid_days": pl.Int64,
+    "horizon_days": pl.Int64,
     "valid_from": pl.Date,
     "valid_until": pl.Date,
     "send_cost": MONEY,

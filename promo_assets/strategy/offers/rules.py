@@ -41,7 +41,8 @@ def eligible(users: pl.DataFrame, catalogue: Catalogue, as_of: date) -> Eligibil
     """Check every user against every offer of the catalogue, in its order.
 
     ``users``: one row a user, with ``barred`` (null, or why no offer at all) and the columns that
-    the catalogue's conditions need: segment, lifecycle, orders_life and offers_sent_{days}d.
+    the catalogue's conditions need: segment, lifecycle, orders_life and offers_drawn_{days}d, the
+    offers drawn for the user, sent or withheld, in so many days up to the send.
     Decisions of ``as_of`` take effect the day after, so that day must lie within an offer's
     validity. A missing value fails a condition.
     Raises ValueError naming the columns that are missing.
@@ -78,4 +79,4 @@ def _conditions(offer: Offer, day: date) -> Iterator[tuple[str, pl.Expr]]:
     if rules.max_orders is not None:
         yield "orders", pl.col("orders_life") <= rules.max_orders
     if cap := offer.frequency_cap:
-        yield "frequency_cap", pl.col(f"offers_sent_{cap.days}d") < cap.times
+        yield "frequency_cap", pl.col(f"offers_drawn_{cap.days}d") < cap.times

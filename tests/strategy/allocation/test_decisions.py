@@ -17,6 +17,7 @@ from promo_assets.strategy.allocation.decisions import (
     ASSIGNMENT_SCHEMA,
     NO_BUDGET,
     NOT_ELIGIBLE,
+    NOT_SURE,
     NOT_WORTH,
     STRATEGY_SCHEMA,
     Candidates,
@@ -24,9 +25,11 @@ from promo_assets.strategy.allocation.decisions import (
     assignments,
     budget_price,
     candidate_values,
+    exploration_share,
     segment_strategy,
 )
 from promo_assets.strategy.effects.campaigns import EFFECT_SCHEMA
+from promo_assets.strategy.experiments.experiment import Exploration
 from promo_assets.strategy.offers.catalogue import Catalogue
 
 SEGMENTS = ("new", "deal_seeker")
@@ -60,8 +63,9 @@ def effects(**columns: list[object]) -> pl.DataFrame:
         "lift_high": [value + 0.1 for value in lift],
         "sent": [100] * 4,
         "campaigns": [12, 1, 3, 4],
-        "evidence": ["observational"] * 4,
+        "evidence": ["randomised"] * 4,
         "reason": [f"measured in {count} campaigns" for count in (12, 1, 3, 4)],
+        "response": [None] * 4,
     }
     return pl.DataFrame(defaults | columns, schema=EFFECT_SCHEMA)
 
@@ -77,9 +81,13 @@ def shoppers(count: int = 200, seed: int = 0) -> pl.DataFrame:
     )
 
 
-def candidates(users: pl.DataFrame, mask: np.ndarray | None = None) -> Candidates:
+def candidates(
+    users: pl.DataFrame, mask: np.ndarray | None = None, sure: float = 0.5, **known: list[object]
+) -> Candidates:
+    """Sure is by default what is expected to earn more than it costs."""
     everyone = np.ones((users.height, 2), dtype=bool)
-    return candidate_values(users, effects(), CATALOGUE, everyone if mask is None else mask, 0.25)
+    mask = everyone if mask is None else mask
+    return candidate_values(users, effects(**known), CATALOGUE, mask, 0.25, sure)
 
 
 def decide(users: pl.DataFrame, budget: float, mask: np.ndarray | None = None) -> pl.DataFrame:
@@ -89,7 +97,7 @@ def decide(users: pl.DataFrame, budget: float, mask: np.ndarray | None = None) -
 
 
 def unbarred(users: pl.DataFrame) -> pl.DataFrame:
-    return users.with_columns(barred=pl.lit(None, pl.String))
+    return users.with_columns(barred=pl.lit(None, pl.String), offers_drawn_28d=pl.lit(0))
 
 
 def test_value_is_lift_times_spend_times_margin_and_cost_is_send_plus_redemptions() -> None:
@@ -152,7 +160,7 @@ def test_the_budget_is_solved_over_users_who_are_not_held_out() -> None:
     sendable = ~EXPERIMENT.held_out(users)
     price = budget_price(users, found, 40.0, EXPERIMENT)
     ties = EXPERIMENT.ties(users)[sendable]
-    assert price == solve_price(found.value[sendable], found.cost[sendable], 40.0, ties)
+    assert price == solve_price(found.decided_by[sendable], found.cost[sendable], 40.0, ties)
     assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
     spent = float(assigned.filter(arm="offer")["expected_cost"].sum())
     assert spent == pytest.approx(price.spent)
@@ -221,14 +229,107 @@ def test_the_interval_is_that_of_the_shared_lift() -> None:
     assigned = assignments(unbarred(users), found, CATALOGUE, price, everyone)
     first, last = segment_strategy(assigned, effects(), CATALOGUE, 0.0).iter_rows(named=True)
     assert first["expected_margin"] == Decimal("12.50")
-    assert first["expected_margin_low"] == Decimal("-12.50")
-    assert first["expected_margin_high"] == Decimal("37.50")
+    assert first["expected_margin_low"] == Decimal("-12.00")
+    assert first["expected_margin_high"] == Decimal("37.00")
     assert first["reason"] == (
-        "Type A coupons to 10 deal seeker users: expected margin +12.50 (-12.50 to +37.50) "
-        "for 7.00 cost; evidence observational, measured in 3 campaigns"
+        "Type A coupons to 10 deal seeker users: expected margin +12.50 (-12.00 to +37.00) "
+        "for 7.00 cost; evidence randomised, measured in 3 campaigns"
     )
     assert (last["offer_id"], last["audience"]) == (None, 0)
     assert last["reason"] == "everyone gets an offer or is held out"
+
+
+def test_only_what_is_worth_its_cost_with_the_declared_probability_is_sent() -> None:
+    users = shoppers(400)
+    found = candidates(users, sure=0.8)
+    net, error = found.value - found.cost, found.error
+    enough = net / error > 0.8416
+    assert 0 < enough.sum() < (net > 0).sum()
+    assert (found.sure == enough).all()
+    price = budget_price(users, found, 1e6, EXPERIMENT)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    named = assigned.filter(pl.col("offer_id").is_not_null())["user_id"]
+    sure = users.filter(pl.Series(enough.any(axis=1)))["user_id"]
+    assert sorted(named) == sorted(sure)
+    told = assigned.filter(arm="none")["reason"].unique().to_list()
+    assert set(told) == {NOT_SURE, NOT_WORTH}
+
+
+def test_what_may_be_biased_is_no_reason_to_send() -> None:
+    found = candidates(shoppers(), evidence=["observational", "randomised"] * 2)
+    assert (found.value > found.cost)[:, 0].any()
+    assert not found.sure[:, 0].any()
+    assert found.sure[:, 1].any()
+
+
+def explored(users: pl.DataFrame, budget: float, day: date = date(2017, 1, 5)) -> pl.DataFrame:
+    """A day on which nothing is known, so that everybody is open to exploration."""
+    found = candidates(users, lift=[0.0] * 4)
+    price = budget_price(users, found, 100.0, EXPERIMENT)
+    share = exploration_share(unbarred(users), found, price, budget, EXPERIMENT)
+    exploration = Exploration("2017-q1", day, share)
+    return assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT, exploration)
+
+
+def test_exploration_draws_every_possible_offer_and_none_alike_and_keeps_its_budget() -> None:
+    users = shoppers(40_000)
+    assigned = explored(users, 3000.0)
+    drawn = assigned.filter(purpose="learn")
+    held = users.filter(pl.Series(EXPERIMENT.held_out(users)))["user_id"]
+    assert not set(drawn["user_id"]) & set(held)
+    assert drawn["assignment_probability"].unique().to_list() == [pytest.approx(1 / 3)]
+    sizes = drawn.group_by("arm", "offer_id").len()
+    assert set(sizes.select("arm", "offer_id").iter_rows()) == {
+        ("holdout", None), ("offer", "a"), ("offer", "b"),
+    }  # fmt: skip
+    assert (sizes["len"] - drawn.height / 3).abs().max() < 5 * np.sqrt(drawn.height * 2 / 9)
+    spent = float(drawn.filter(arm="offer")["expected_cost"].sum())
+    assert spent == pytest.approx(3000, rel=0.05)
+    assert assigned.filter(arm="none")["assignment_probability"].unique().to_list() == [1.0]
+
+
+def test_who_was_drawn_lately_is_held_out_or_is_sent_something_is_not_explored() -> None:
+    users = shoppers(500)
+    found = candidates(users)
+    price = budget_price(users, found, 50.0, EXPERIMENT)
+    recent = unbarred(users).with_columns(offers_drawn_28d=pl.int_range(500) % 2)
+    assigned = assignments(
+        recent, found, CATALOGUE, price, EXPERIMENT, Exploration("x", date(2017, 1, 1), 1.0)
+    ).join(recent, on="user_id")
+    drawn = assigned.filter(purpose="learn")
+    assert drawn["offers_drawn_28d"].unique().to_list() == [0]
+    others = assigned.filter(pl.col("purpose").is_null(), offers_drawn_28d=0)
+    held = users.filter(pl.Series(EXPERIMENT.held_out(users)))["user_id"]
+    assert set(others["user_id"]) <= set(held)
+
+
+def test_exploration_is_drawn_anew_every_day_and_is_the_same_for_a_segment_alone() -> None:
+    users = shoppers(2000)
+    one, other = (explored(users, 100.0, date(2017, 1, day)) for day in (5, 6))
+    drawn = [set(frame.filter(purpose="learn")["user_id"]) for frame in (one, other)]
+    assert drawn[0] != drawn[1]
+    found = candidates(users, lift=[0.0] * 4)
+    price = budget_price(users, found, 100.0, EXPERIMENT)
+    share = exploration_share(unbarred(users), found, price, 100.0, EXPERIMENT)
+    part = users.filter(segment="new")
+    alone = assignments(
+        unbarred(part), candidates(part, lift=[0.0] * 4), CATALOGUE, price, EXPERIMENT,
+        Exploration("2017-q1", date(2017, 1, 5), share),
+    )  # fmt: skip
+    assert_frame_equal(alone, one.filter(segment="new"))
+
+
+def test_the_strategy_tells_the_explored_apart() -> None:
+    assigned = explored(shoppers(3000), 200.0)
+    strategy = segment_strategy(assigned, effects(lift=[0.0] * 4), CATALOGUE, EXPERIMENT.share)
+    sent = assigned.filter(arm="offer")
+    assert strategy["explored"].sum() == sent.height > 0
+    assert strategy["audience"].sum() == assigned.filter(arm="none").height
+    assert strategy["held_out"].sum() == assigned.filter(arm="holdout").height
+    cents = Decimal("0.005") * strategy.height
+    assert abs(strategy["exploration_cost"].sum() - sent["expected_cost"].sum()) <= cents
+    first = strategy.row(0, named=True)
+    assert "at random, to learn what it does" in first["reason"]
 
 
 def test_no_users_give_no_strategy() -> None:

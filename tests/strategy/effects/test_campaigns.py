@@ -120,7 +120,7 @@ def test_the_order_of_trials_does_not_matter() -> None:
 
 
 def test_logged_probabilities_make_the_evidence_randomised_and_the_estimate_hajeks() -> None:
-    frame = trials(control="withheld", probabilities=(0.9, 0.1), segments=("new",))
+    frame = trials(control="withheld", probabilities=(0.25, 0.75), segments=("new",))
     spend = pl.col("spend_after").cast(pl.Float64)
     sent, withheld = (
         frame.filter(arm=arm).select(spend).to_series().mean() for arm in ("sent", "withheld")
@@ -132,18 +132,18 @@ def test_logged_probabilities_make_the_evidence_randomised_and_the_estimate_haje
 
 
 def test_comparison_users_do_not_enter_a_randomised_effect() -> None:
-    frame = trials(control="withheld", probabilities=(0.5, 0.5))
+    frame = trials(control="withheld", probabilities=(0.25, 0.75))
     bystanders = trials(9, sent=0, others=50).with_columns(user_id="x" + pl.col("user_id"))
     assert_frame_equal(campaign_effects(pl.concat([frame, bystanders])), campaign_effects(frame))
 
 
 def test_withheld_users_without_probabilities_are_no_randomised_evidence() -> None:
-    found = campaign_effects(trials(control="withheld", probabilities=(0.9, None)))
+    found = campaign_effects(trials(control="withheld", probabilities=(0.25, None)))
     assert set(found["evidence"]) == {"observational"}
 
 
 def test_offers_that_compete_in_a_campaign_share_its_undecided_controls() -> None:
-    frame = trials(control="withheld", probabilities=(0.5, 0.5), segments=("new",)).with_columns(
+    frame = trials(control="withheld", probabilities=(0.25, 0.75), segments=("new",)).with_columns(
         offer_id=pl.when(arm="withheld").then(None)
         .when(pl.col("user_id").str.ends_with("1")).then(pl.lit("b")).otherwise("offer_id")
     )  # fmt: skip

@@ -16,7 +16,7 @@ USERS = pl.DataFrame(
         "segment": ["new", "loyal", None],
         "lifecycle": ["active", "active", "lapsed"],
         "orders_life": [1, 9, 4],
-        "offers_sent_28d": [0, 2, 1],
+        "offers_drawn_28d": [0, 2, 1],
         "barred": pl.Series([None] * 3, dtype=pl.String),
     }
 )
@@ -52,7 +52,7 @@ def test_lifecycle_and_order_bounds_hold_with_their_ends_included() -> None:
     assert verdicts(eligible={"max_orders": 4}) == ["eligible", "orders", "eligible"]
 
 
-def test_the_frequency_cap_counts_recent_sends() -> None:
+def test_the_frequency_cap_counts_recent_draws() -> None:
     cap = {"times": 2, "days": 28}
     assert verdicts(frequency_cap=cap) == ["eligible", "frequency_cap", "eligible"]
 
@@ -72,7 +72,7 @@ def test_the_day_after_the_decision_must_lie_in_the_validity(day: date, verdict:
 
 
 def test_a_missing_column_is_named_with_the_offer_that_needs_it() -> None:
-    with pytest.raises(ValueError, match=r"users lack offers_sent_7d.*offer 'o'"):
+    with pytest.raises(ValueError, match=r"users lack offers_drawn_7d.*offer 'o'"):
         verdicts(frequency_cap={"times": 1, "days": 7})
 
 
