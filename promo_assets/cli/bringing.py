@@ -50,6 +50,9 @@ def simulate(
     assignment: Annotated[
         Literal["random", "biased", "none"] | None, Parameter(help="Who gets offers.")
     ] = None,
+    warm_up: Annotated[
+        int | None, Parameter(help="Days without campaigns at the start; 0 if not told.")
+    ] = None,
     mess: Annotated[
         Literal["none", "some", "wild"] | None, Parameter(help="What is wrong with the data.")
     ] = None,
@@ -69,14 +72,14 @@ def simulate(
     default = installed.places.simulated
     folder = (out or default).expanduser().resolve()
     given: dict[str, Any] = {"users": users, "start": start, "seed": seed, "format": format}
-    given |= {"assignment": assignment, "mess": mess}
+    given |= {"assignment": assignment, "warm_up": warm_up, "mess": mess}
     told = {name: value for name, value in given.items() if value is not None}
     try:
         if step:
             if days or told:
                 name = "days" if days else min(told)
                 raise UsageError(
-                    f"--step plays one day of {folder} as it was begun; it takes no --{name}"
+                    f"--step plays one day of {folder} as it was begun; it takes no --{name.replace('_', '-')}"
                 )
             _step(folder, installed, named=folder != default)
         else:

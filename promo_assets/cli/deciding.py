@@ -12,7 +12,7 @@ from promo_assets.cli.arguments import MERCHANDISERS, On, UsageError, made, sett
 
 def add_to(app: App) -> None:
     """Make the commands known."""
-    for command in (explain, export, pseudonym):
+    for command in (explain, export, power, pseudonym):
         app.command(command, group=MERCHANDISERS)
 
 
@@ -47,6 +47,22 @@ def export(*, day: On) -> int:
             f"`promo run --from {day} --to {day}`"
         )
     print("\n".join(str(path) for path in written))
+    return 0
+
+
+def power(
+    *,
+    day: On,
+    users: Annotated[
+        int | None, Parameter(help="An arm; those whom the exploration draws if not told.")
+    ] = None,
+) -> int:
+    """Tell how small an effect the exploration can see, and when it will be known."""
+    from promo_assets import installation
+    from promo_assets.cli.power import power as told
+
+    with installation.reading(made()) as read:
+        print("\n".join(told(read, day, users)))
     return 0
 
 

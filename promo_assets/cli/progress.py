@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -263,8 +263,9 @@ def _print_strategies(console: Console, read: Read, last: date) -> None:
     )
     strategies = _rows(
         read,
-        "select segment, coalesce(offer_id, 'no offer'), audience, held_out, expected_margin,"
-        " expected_margin_low, expected_margin_high, expected_cost, evidence"
+        "select segment, coalesce(offer_id, 'no offer'), audience, held_out, explored,"
+        " expected_margin, expected_margin_low, expected_margin_high,"
+        " expected_cost + exploration_cost, evidence"
         " from strategy.segment_strategy where as_of_date = $day order by segment, audience desc",
         {"day": last},
     )
@@ -278,27 +279,55 @@ def _print_strategies(console: Console, read: Read, last: date) -> None:
         box=None,
         pad_edge=False,
     )
-    for name in ("audience", "held out", "exp. margin", "95 % interval", "exp. cost"):
+    for name in ("to earn", "held out", "to learn", "exp. margin", "95 % interval", "exp. cost"):
         grid.add_column(name, justify="right")
     grid.add_column("evidence")
-    for segment, offer, audience, held, margin, low, high, cost, evidence in strategies:
+    for segment, offer, audience, held, explored, margin, low, high, cost, evidence in strategies:
         grid.add_row(
             segment,
             offer,
             f"{audience:,}",
             f"{held:,}",
+            f"{explored:,}",
             f"{margin:,.2f}",
             f"{low:,.2f} to {high:,.2f}",
             f"{cost:,.2f}",
             evidence,
         )
     console.print(grid)
+    console.print(_in_a_sentence(read, last), highlight=False)
     for budget, price, cost, gap in prices:
         console.print(
             f"Budget {budget:,.2f}, expected cost {cost:,.2f}, price of a unit of budget "
             f"{price:.4f}, optimality gap {gap:.2e}",
             highlight=False,
         )
+
+
+def _in_a_sentence(read: Read, last: date) -> str:
+    """Who gets what, why, and what will be known when."""
+    row = _rows(
+        read,
+        "select count(*) filter (purpose = 'earn' and arm = 'offer'),"
+        " count(*) filter (purpose = 'learn'), count(*) filter (purpose is null),"
+        " coalesce(sum(expected_cost) filter (purpose = 'learn' and arm = 'offer'), 0)"
+        " from strategy.assignments where as_of_date = $day",
+        {"day": last},
+    )
+    ((earn, learn, none, cost),) = row
+    told = (
+        f"{earn:,} users get the offer that is worth its cost with the declared probability; "
+        f"{learn:,} are drawn at random among their possible offers and none, to learn what these "
+        f"do, for {cost:,.2f}; {none:,} get nothing."
+    )
+    horizons = _rows(read, "select min(horizon_days), max(horizon_days) from core.offers", {})
+    if learn and horizons and horizons[0][0]:
+        first, most = (last + timedelta(days=days) for days in horizons[0])
+        until = f"{first}" if first == most else f"{first} to {most}"
+        told += (
+            f" What those do is known on {until}; `promo power --date {last}` tells how exactly."
+        )
+    return told
 
 
 def _print_next(console: Console, settings: Settings, last: date) -> None:

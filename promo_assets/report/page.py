@@ -61,6 +61,8 @@ def totals(report: DayReport) -> dict[str, Any]:
         for name, column in (
             ("audience", "audience"),
             ("held_out", "held_out"),
+            ("explored", "explored"),
+            ("exploration_cost", "exploration_cost"),
             ("cost", "expected_cost"),
             ("margin", "expected_margin"),
             ("low", "expected_margin_low"),

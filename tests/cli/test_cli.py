@@ -320,6 +320,18 @@ def test_export_writes_a_day_or_says_that_there_is_none(promo: Promo, open_shop:
     assert_refused(on_shop("export", "--date", "2024-03-01"), "no assignments for 2024-03-01")
 
 
+def test_power_tells_what_can_be_seen_and_when(promo: Promo, thirty_days: Shop) -> None:
+    on_shop = of_shop(thirty_days, promo)
+    told = on_shop("power", "--date", "2024-01-30")
+    assert (told.code, told.err) == (0, "")
+    assert "users may get an offer" in told.out
+    assert "a lift of 10% needs" in told.out
+    of_ten = on_shop("power", "--date", "2024-01-30", "--users", "10")
+    assert "10 users an arm can see a lift of" in of_ten.out
+    nothing = on_shop("power", "--date", "2024-03-01")
+    assert "no user could get an offer on 2024-03-01" in nothing.out
+
+
 def test_explain_fits_a_screen_and_agrees_with_what_was_published(
     promo: Promo, thirty_days: Shop
 ) -> None:

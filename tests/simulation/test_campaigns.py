@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +59,19 @@ def test_events_log_what_was_drawn(shop: Folder) -> None:
         pl.col("campaign_id").str.ends_with("-all") & (pl.col("arm") == "withheld")
     )
     assert together["offer_id"].null_count() == together.height > 0
+
+
+def test_a_warm_up_has_no_campaigns_and_the_first_comes_after_it(
+    made: Made, tmp_path: Path
+) -> None:
+    shop = made(tmp_path / "shop", 10, warm_up=5)
+    first = shop.truth("sends").select(pl.len()).item()
+    days = shop.query(
+        "select distinct cast(event_time as date) as day from events"
+        " where event_type in ('offer_sent', 'offer_withheld')"
+    )["day"].to_list()
+    assert first > 0
+    assert days == [shop.manifest.options.start + timedelta(days=7)]
 
 
 def test_nobody_gets_two_offers_within_28_days_and_nobody_without_consent(shop: Folder) -> None:

@@ -175,11 +175,10 @@ def _per_user(
             f"{table.height} rows for {cells.height} pairs, missing "
             f"{lacking.select('segment', 'offer_id').rows()}: rebuild strategy.offer_effects"
         )
-    table = table.with_columns(
-        is_biased=(pl.col("evidence").eq("observational") & pl.col("response").is_null()).cast(
-            pl.Float64
-        )
-    )
+    # What a segment has not measured is borrowed from the offer's others, with their bias.
+    biased = pl.col("evidence").eq("observational").any().over("offer_id")
+    biased &= pl.col("response").is_null() & pl.col("evidence").ne("randomised")
+    table = table.with_columns(is_biased=biased.cast(pl.Float64))
     row = segments.search_sorted(users["segment"]).to_numpy()
     shape = (len(segments), len(catalogue.offers))
     return {name: table[name].to_numpy().reshape(shape)[row] for name in (*numbers, "is_biased")}

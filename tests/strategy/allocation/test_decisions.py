@@ -256,7 +256,9 @@ def test_only_what_is_worth_its_cost_with_the_declared_probability_is_sent() -> 
 
 
 def test_what_may_be_biased_is_no_reason_to_send() -> None:
-    found = candidates(shoppers(), evidence=["observational", "randomised"] * 2)
+    """Neither in the segment that measured it nor in one that borrows it."""
+    evidence = ["prior", "randomised", "observational", "randomised"]
+    found = candidates(shoppers(), evidence=evidence)
     assert (found.value > found.cost)[:, 0].any()
     assert not found.sure[:, 0].any()
     assert found.sure[:, 1].any()
