@@ -77,9 +77,9 @@ def simulate(
     try:
         if step:
             if days or told:
-                name = "days" if days else min(told)
+                name = "days" if days else min(told).replace("_", "-")
                 raise UsageError(
-                    f"--step plays one day of {folder} as it was begun; it takes no --{name.replace('_', '-')}"
+                    f"--step plays one day of {folder} as it was begun; it takes no --{name}"
                 )
             _step(folder, installed, named=folder != default)
         else:

@@ -47,7 +47,7 @@ def run_with_progress(window: Window, settings: Settings, groups: Sequence[str])
 
 
 def run_demo(window: Window, settings: Settings) -> int:
-    """The demo: the whole range of the default source, then the summary."""
+    """The demo: the whole range of a source, then the summary."""
     began = time.perf_counter()
     results = _run(window, settings, ())
     code = _verdict(results, window, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -23,6 +23,8 @@ from promo_assets.cli.arguments import (
 )
 
 DEMO = (date(2017, 1, 1), date(2017, 12, 31))
+SHOP_PEOPLE, SHOP_START, SHOP_DAYS = 20_000, date(2024, 1, 1), 60
+"""The simulated shop of the demo: long enough for trials to close and offers to earn."""
 
 
 def add_to(app: App) -> None:
@@ -43,17 +45,38 @@ def demo(
     *,
     first: From = DEMO[0],
     last: To = DEMO[1],
-    train_every: Annotated[int, Parameter(help="Weeks between trainings.")] = 8,
+    train_every: Annotated[
+        int | None, Parameter(help="Weeks between trainings; 8, of the simulated shop 4.")
+    ] = None,
+    source: Annotated[
+        Literal["complete_journey", "simulated"],
+        Parameter(help="Of the days; simulated: a shop of its own, with its own days."),
+    ] = "complete_journey",
 ) -> int:
-    """The default source end to end, then a summary.
+    """A source end to end, then a summary: a real year, or a simulated shop whose truth is known.
 
     Elsewhere PROMO_TRAIN_EVERY_WEEKS says how often a model is trained.
     """
-    days = window(first, last)
     from promo_assets.cli.progress import run_demo
 
-    weeks = max(train_every, 1)
-    return run_demo(days, settings().model_copy(update={"train_every_weeks": weeks}))
+    told = settings()
+    weeks = train_every or (8 if source == "complete_journey" else 4)
+    update: dict[str, object] = {"train_every_weeks": max(weeks, 1)}
+    if source == "complete_journey":
+        return run_demo(window(first, last), told.model_copy(update=update))
+    from promo_assets.cli.simulation import run_simulation
+    from promo_assets.contract.days import Window
+    from promo_assets.simulation.folder import Options, SimulationError
+
+    end = SHOP_START + timedelta(days=SHOP_DAYS)
+    update |= {"source": source, "start": SHOP_START, "end": end - timedelta(days=1)}
+    shop = told.model_copy(update=update)
+    try:
+        options = Options(users=SHOP_PEOPLE, start=SHOP_START)
+        run_simulation(options, SHOP_DAYS, shop.places.simulated, named=True)
+    except SimulationError as error:
+        raise UsageError(str(error)) from error
+    return run_demo(Window(SHOP_START, end), shop)
 
 
 def late(

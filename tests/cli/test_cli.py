@@ -320,8 +320,8 @@ def test_export_writes_a_day_or_says_that_there_is_none(promo: Promo, open_shop:
     assert_refused(on_shop("export", "--date", "2024-03-01"), "no assignments for 2024-03-01")
 
 
-def test_power_tells_what_can_be_seen_and_when(promo: Promo, thirty_days: Shop) -> None:
-    on_shop = of_shop(thirty_days, promo)
+def test_power_tells_what_can_be_seen_and_when(promo: Promo, open_shop: Shop) -> None:
+    on_shop = of_shop(open_shop, promo)
     told = on_shop("power", "--date", "2024-01-30")
     assert (told.code, told.err) == (0, "")
     assert "users may get an offer" in told.out

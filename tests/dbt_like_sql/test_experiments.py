@@ -7,6 +7,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from promo_assets.warehouse.publish import ensure_table
@@ -258,6 +260,28 @@ def test_the_statistic_is_pearsons_and_a_mismatch_is_red(trials: Shop) -> None:
         "strategy.experiment_checks", "arms_are_as_large_as_drawn", FIRST, day(60)
     )
     assert {row[:3] for row in red} == {(day(SENT + 7), name, "five") for name in ("all", "c1")}
+
+
+def test_a_day_is_red_by_chance_as_seldom_as_it_says(trials: Shop) -> None:
+    """A thousand honest days of eight tests each: about one is red."""
+    rng = np.random.default_rng(7)
+    statistics = pl.DataFrame(
+        {
+            "drawn_on": [
+                date(2000, 1, 1) + timedelta(days=d) for d in range(4000) for _ in "ab" * 4
+            ],
+            "experiment": ["k"] * 32_000,
+            "offer_id": ["five"] * 32_000,
+            "sent": [1] * 32_000,
+            "withheld": [1] * 32_000,
+            "chi_square": rng.chisquare(1, 32_000),
+        }
+    )
+    trials.connection.register("batch", statistics.to_arrow())
+    contract = CONTRACTS["strategy.experiment_checks"]
+    (gate,) = [e for e in contract.expectations if e.name == "arms_are_as_large_as_drawn"]
+    red = trials.connection.execute(gate.query.replace("{batch}", "batch")).fetchall()
+    assert 0 < len({row[0] for row in red}) < 4 + 3 * 2
 
 
 def test_a_missing_probability_is_no_mismatch_and_no_proof(trials: Shop) -> None:
