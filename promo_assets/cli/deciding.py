@@ -33,9 +33,9 @@ def explain(
 
 
 def export(*, day: On) -> int:
-    """Write a day's assignments and strategies as Parquet and CSV."""
+    """Write a day's assignments and strategies as Parquet and CSV, the first time with a record."""
     from promo_assets import installation
-    from promo_assets.report.export import export_day
+    from promo_assets.report.export import changed, export_day
 
     installed = made()
     with installation.reading(installed) as read:
@@ -47,6 +47,12 @@ def export(*, day: On) -> int:
             f"`promo run --from {day} --to {day}`"
         )
     print("\n".join(str(path) for path in written))
+    if differs := changed(folder, day):
+        print(
+            f"{differs:,} users would be decided otherwise now than in the day's first export; "
+            f"what was sent stands in {written[-1].name}",
+            file=sys.stderr,
+        )
     return 0
 
 

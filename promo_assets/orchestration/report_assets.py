@@ -16,7 +16,7 @@ from promo_assets.orchestration.resources import WarehouseResource
 from promo_assets.orchestration.table_asset import auditor
 from promo_assets.people.consent import ConsentRule
 from promo_assets.report.data import Row, read_days
-from promo_assets.report.export import export_day
+from promo_assets.report.export import changed, export_day
 from promo_assets.report.page import totals, write
 from promo_assets.warehouse.reading import reading
 
@@ -97,7 +97,12 @@ def assets(
         add_partition_metadata(
             context,
             {
-                key: {"files": dg.MetadataValue.json([str(path) for path in paths])}
+                key: {
+                    "files": dg.MetadataValue.json([str(path) for path in paths]),
+                    "decided_otherwise_since_sent": changed(home.exports, date.fromisoformat(key))
+                    if paths
+                    else 0,
+                }
                 for key, paths in files.items()
             },
         )

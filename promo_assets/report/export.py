@@ -1,4 +1,9 @@
-"""The day's decisions as files: Parquet for machines, CSV for people and their spreadsheets."""
+"""The day's decisions as files: Parquet for machines, CSV for people and their spreadsheets.
+
+``sent.parquet`` is the record of the first export of a day: what could have been drawn for whom,
+what was, and by which versions. It is written once. A late row, a rerun or another budget recompute
+what *would* be decided; what was sent stays, and `changed` tells the difference.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +34,22 @@ PUBLISHED = """
 select day from audit.publications
 where table_name = 'strategy.assignments' and day = $day and row_count > 0
 """
+DECIDED = """
+select assigned.*, prices.price, prices.budget, prices.exploration_share, prices.holdout_share,
+    prices.experiment, prices.worth_probability, prices.margin_rate, prices.catalogue_version,
+    (
+        select any_value(model_version) from propensity.scores where as_of_date = $day
+    ) as model_version,
+    effects.run_id as effects_run_id, effects.code_version as effects_code_version,
+    cast($now as timestamp) as exported_at
+from ({allowed}) as assigned
+inner join strategy.budget_prices as prices using (as_of_date)
+left join audit.publications as effects
+    on effects.table_name = 'strategy.offer_effects' and effects.day = assigned.as_of_date
+where assigned.arm <> 'none'
+order by all
+"""
+RECORD = "sent.parquet"
 STRATEGY = "select * from strategy.segment_strategy where as_of_date = $day order by all"
 ASSIGNED = """
 select cast($start as date) as as_of_date, user_id from strategy.assignments
@@ -44,10 +65,31 @@ def export_day(read: Read, day: date, consent: ConsentRule, folder: Path) -> lis
     """
     if not read(PUBLISHED, {"day": day}).height:
         return []
-    now = max(day, datetime.now(UTC).date())
-    bounds = {"day": day, "start": now, "end": now + timedelta(days=1)}
-    assigned = read(ALLOWED.format(barred=barred_sql(ASSIGNED)), bounds | consent.parameters)
-    return list(write_export(assigned, read(STRATEGY, {"day": day}), folder, day))
+    at = datetime.now(UTC)
+    now = max(day, at.date())
+    bounds = {"day": day, "start": now, "end": now + timedelta(days=1)} | consent.parameters
+    allowed = ALLOWED.format(barred=barred_sql(ASSIGNED))
+    written = write_export(read(allowed, bounds), read(STRATEGY, {"day": day}), folder, day)
+    record = folder / day.isoformat() / RECORD
+    if not record.exists():
+        decided = read(DECIDED.format(allowed=allowed), bounds | {"now": at.replace(tzinfo=None)})
+        _replace(record, decided.write_parquet)
+    return [*written, record]
+
+
+def changed(folder: Path, day: date) -> int:
+    """How many of the day's decisions differ between its record and its newest export: another
+    offer or arm, or no longer any, or one now."""
+    import polars as pl
+
+    target = folder / day.isoformat()
+    key = ["user_id", "offer_id", "arm"]
+    sent = pl.read_parquet(target / RECORD, columns=key)
+    newest = pl.read_parquet(target / "assignments.parquet", columns=key)
+    newest = newest.filter(pl.col("arm") != "none")
+    gone = sent.join(newest, on=key, how="anti", nulls_equal=True)
+    new = newest.join(sent, on=key, how="anti", nulls_equal=True)
+    return pl.concat([gone, new])["user_id"].n_unique()
 
 
 def write_export(
@@ -72,17 +114,19 @@ def write_export(
 
 
 def leave_out(users: Collection[str], folder: Path) -> dict[Path, int]:
-    """Write the exported days anew whose assignments name any of ``users``, without those rows;
-    their number by Parquet file."""
+    """Write the exported days anew whose assignments or record name any of ``users``, without those
+    rows; their number by Parquet file."""
     import polars as pl
 
     left_out = {}
-    for path in sorted(folder.glob("????-??-??/assignments.parquet")):
+    places = [*folder.glob("????-??-??/assignments.parquet"), *folder.glob(f"????-??-??/{RECORD}")]
+    for path in sorted(places):
         assignments = pl.read_parquet(path)
         kept = assignments.filter(~pl.col("user_id").is_in(sorted(users)))
         if rows := assignments.height - kept.height:
             _replace(path, kept.write_parquet)
-            _replace(path.with_suffix(".csv"), partial(_write_csv, kept))
+            if path.name != RECORD:
+                _replace(path.with_suffix(".csv"), partial(_write_csv, kept))
             left_out[path] = rows
     return left_out
 

@@ -316,7 +316,7 @@ def test_export_writes_a_day_or_says_that_there_is_none(promo: Promo, open_shop:
     told = on_shop("export", "--date", "2024-01-20")
     assert (told.code, told.err) == (0, "")
     assert all(Path(line).exists() for line in told.out.splitlines())
-    assert len(told.out.splitlines()) == 4
+    assert len(told.out.splitlines()) == 5
     assert_refused(on_shop("export", "--date", "2024-03-01"), "no assignments for 2024-03-01")
 
 

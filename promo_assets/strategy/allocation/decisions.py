@@ -63,6 +63,7 @@ ASSIGNMENT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "expected_value_se": EXPECTED,
     "expected_cost": EXPECTED,
     "assignment_probability": pl.Float64,
+    "possible_arms": pl.String,
     "reason": pl.String,
 }
 
@@ -226,7 +227,8 @@ def assignments(
     ``arm``: ``offer`` (to be sent), ``holdout`` (would get ``offer_id``, but it is withheld; a
     null offer_id: explored, and the draw fell on none) or ``none``. ``purpose``: ``earn`` or
     ``learn`` (drawn by ``exploration``). ``assignment_probability`` is that of the arm drawn: 1
-    for ``none``, whom no draw could have given an offer. Sorted by user.
+    for ``none``, whom no draw could have given an offer. ``possible_arms``: everything that the
+    draw could have been, each with its probability. Sorted by user.
     """
     choice = allocate(candidates.decided_by, candidates.cost, price, experiment.ties(users))
     chosen, held = choice != NONE, experiment.held_out(users)
@@ -264,12 +266,33 @@ def assignments(
                 "expected_value_se": pl.Series(of_choice(candidates.error)).round(DIGITS),
                 "expected_cost": pl.Series(of_choice(candidates.cost)).round(DIGITS),
                 "assignment_probability": np.where(drawn_at_all, probability, 1.0),
+                "possible_arms": _possible(
+                    catalogue, candidates.eligible, choice, chosen, explored, experiment.share
+                ),
                 "reason": _reasons(users, candidates, chosen, held, explored),
             }
         )
         .select(pl.col(name).cast(kind) for name, kind in ASSIGNMENT_SCHEMA.items())
         .sort("user_id")
     )
+
+
+def _possible(
+    catalogue: Catalogue,
+    eligible: Mask,
+    choice: Choice,
+    chosen: Mask,
+    explored: Mask,
+    share: float,
+) -> pl.Series:
+    """The arms of each draw as text: ``offer probability``, commas between, then ``none``."""
+    texts: list[str | None] = [None] * len(choice)
+    for row in np.flatnonzero(chosen):
+        texts[row] = f"{catalogue.ids[choice[row]]} {1 - share:.6g}, none {share:.6g}"
+    for row in np.flatnonzero(explored):
+        names = [*(catalogue.ids[column] for column in np.flatnonzero(eligible[row])), "none"]
+        texts[row] = ", ".join(f"{name} {1 / len(names):.6g}" for name in names)
+    return pl.Series(texts, dtype=pl.String)
 
 
 def _reasons(
