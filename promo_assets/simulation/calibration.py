@@ -86,7 +86,7 @@ FIGURES = (
         "redeemed within 28 days, median of the six with a discount",
         "5.5 % and 3.8 % Complete Journey, types B and C",
         0.02,
-        0.08,
+        0.10,
         "select median(rate) from (select offer_id,"
         " count(*) filter (event_type = 'offer_redeemed')"
         " / count(*) filter (event_type = 'offer_sent') as rate"
