@@ -219,12 +219,21 @@ def pool_effects(
     usual_cost = float(costed["redemption_cost"].sum()) / redeemers if redeemers else None
     texts = {offer: response.text() for offer, response in (responses or {}).items()}
     rows = [
-        row | {"response": texts.get(offer.id)}
+        row | _response(texts.get(offer.id), known.filter(offer_id=offer.id))
         for offer in catalogue.offers
         for row in _pool_offer(known.filter(offer_id=offer.id), offer, segments, usual_cost)
     ]
     order = {segment: place for place, segment in enumerate(segments)}
     return pl.DataFrame(sorted(rows, key=lambda row: order[row["segment"]]), schema=EFFECT_SCHEMA)
+
+
+def _response(text: str | None, known: pl.DataFrame) -> dict[str, str | None]:
+    """The offer's response, and in words that it is what decides."""
+    if text is None:
+        return {"response": None}
+    count = known.filter(evidence="randomised")["campaign_id"].n_unique()
+    told = f"each user's own response, from {count} campaign{'s' * (count != 1)} at random"
+    return {"response": text, "reason": told}
 
 
 def _pool_offer(
@@ -356,7 +365,7 @@ def _prior_cost(offer: Offer, usual: float | None) -> float:
 
 def _reason(evidence: str, known: pl.DataFrame, offer: Offer, segment: str) -> str:
     """Where a segment's effect comes from, in a merchandiser's words."""
-    measured = known.drop_nulls("lift")
+    measured = known.drop_nulls("spend_effect")
     if evidence == "prior" and measured.height:
         return "not yet measured in this segment: borrowed from the offer's other segments"
     if evidence == "prior":
