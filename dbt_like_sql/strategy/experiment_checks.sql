@@ -81,9 +81,14 @@ counted as (
         count(*) filter (where is_sent) as sent,
         count(*) filter (where not is_sent) as withheld,
         count(*) filter (where probability is null) as unknown,
-        coalesce(sum(case when is_sent then 1 else -1 end / nullif(probability, 0)), 0)
-            as excess,
-        coalesce(sum(1 / nullif(probability * probability, 0)), 0) as scale
+        -- In whole millionths: a sum of doubles would depend on the order of rows.
+        coalesce(sum(
+            case when is_sent then 1 else -1 end
+            * cast(round(1000000 / nullif(probability, 0), 0) as bigint)
+        ), 0) as excess,
+        coalesce(sum(
+            cast(round(1000000 / nullif(probability * probability, 0), 0) as bigint)
+        ), 0) as scale
     from arms
     group by event_date, experiment, offer_id
 ),
@@ -147,7 +152,8 @@ select
     -- Not known where a probability is missing, or an arm never was possible.
     case
         when sum(until.unknown) = 0 and sum(until.withheld) > 0 and sum(until.sent) > 0
-            then sum(until.excess) * sum(until.excess) / nullif(sum(until.scale), 0)
+            then cast(sum(until.excess) as double) * cast(sum(until.excess) as double)
+                / nullif(cast(sum(until.scale) as double), 0) * 0.000001
     end as chi_square,
     cast(sum(until.in_both_arms) as bigint) as in_both_arms,
     cast(sum(until.exposed) as bigint) as exposed

@@ -398,7 +398,7 @@ def test_erase_tells_what_it_did_where_the_receipt_is_and_what_others_must_do(
     name = pseudonym("user-04", "account", KEY)
     told = on_shop("erase", "user-04")
     assert (told.code, told.err) == (0, "")
-    for words in ("core.events", "exports (30 files)", "in none of them", "source must forget"):
+    for words in ("core.events", "exports (60 files)", "in none of them", "source must forget"):
         assert words in told.out
     receipt = Path(told.out.splitlines()[-1].removeprefix("receipt "))
     assert receipt.is_file()
