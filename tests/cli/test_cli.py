@@ -239,6 +239,7 @@ def test_a_failed_gate_exits_1_names_table_expectation_and_rows_and_publishes_no
     assert rows(tmp_path, "select * from core.events") == published
 
 
+@pytest.mark.slow
 def test_a_rejected_row_is_counted_in_the_summary_and_the_sums_of_days_are_true(
     promo: Promo, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_contract_lists_its_columns_in_the_models_order(shop: Shop, table: str
     assert [row[0] for row in described] == list(shop.contracts[table].columns)
 
 
+@pytest.mark.slow
 def test_days_one_by_one_give_the_rows_of_a_range(shop: Shop, year: Shop) -> None:
     shop.deliver(shop.shoppers(days=DAYS))
     shop.run(FIRST, on(115))

@@ -158,6 +158,7 @@ def test_a_poisoned_day_of_a_range_holds_back_what_is_computed_from_it_and_no_mo
     assert unlike(new_shop.tables(), thirty_days.tables()) == {}
 
 
+@pytest.mark.slow
 def test_a_file_delivered_twice_changes_no_published_event_and_warns(
     open_shop: Shop, thirty_days: Shop
 ) -> None:
@@ -199,6 +200,7 @@ ONE_BAD_ROW: dict[str, Event] = {
 """One row for every reason that a file of the day itself can give."""
 
 
+@pytest.mark.slow
 def test_a_few_bad_rows_are_rejected_each_with_its_reason_and_the_day_goes_through(
     open_shop: Shop, thirty_days: Shop
 ) -> None:

@@ -145,6 +145,7 @@ def test_the_cost_is_in_the_value_once() -> None:
     assert worth.cost.mean() > 5 * spread / 3
 
 
+@pytest.mark.slow
 def test_rows_of_the_same_users_are_no_new_evidence() -> None:
     """The same people with the same outcomes in four campaigns tell what one campaign tells."""
     once = trials(1)
