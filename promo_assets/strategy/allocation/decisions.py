@@ -168,6 +168,11 @@ def _per_user(
         pl.DataFrame({"offer_id": catalogue.ids}), how="cross", maintain_order="left_right"
     )
     numbers = ["lift", "lift_se", "redemption_rate", "cost_per_redemption"]
+    # What a segment has not measured is borrowed from the offer's others, with their bias: asked of
+    # all segments, also where the users are of one.
+    biased = pl.col("evidence").eq("observational").any().over("offer_id")
+    biased &= pl.col("response").is_null() & pl.col("evidence").ne("randomised")
+    effects = effects.with_columns(is_biased=biased.cast(pl.Float64))
     table = cells.join(effects, on=["segment", "offer_id"], how="left", maintain_order="left")
     lacking = table.filter(pl.any_horizontal(pl.col(numbers).is_null()))
     if lacking.height or table.height != cells.height:
@@ -176,10 +181,6 @@ def _per_user(
             f"{table.height} rows for {cells.height} pairs, missing "
             f"{lacking.select('segment', 'offer_id').rows()}: rebuild strategy.offer_effects"
         )
-    # What a segment has not measured is borrowed from the offer's others, with their bias.
-    biased = pl.col("evidence").eq("observational").any().over("offer_id")
-    biased &= pl.col("response").is_null() & pl.col("evidence").ne("randomised")
-    table = table.with_columns(is_biased=biased.cast(pl.Float64))
     row = segments.search_sorted(users["segment"]).to_numpy()
     shape = (len(segments), len(catalogue.offers))
     return {name: table[name].to_numpy().reshape(shape)[row] for name in (*numbers, "is_biased")}

@@ -262,6 +262,8 @@ def test_what_may_be_biased_is_no_reason_to_send() -> None:
     assert (found.value > found.cost)[:, 0].any()
     assert not found.sure[:, 0].any()
     assert found.sure[:, 1].any()
+    alone = candidates(shoppers().filter(segment="new"), evidence=evidence)
+    assert not alone.sure[:, 0].any()
 
 
 def explored(users: pl.DataFrame, budget: float, day: date = date(2017, 1, 5)) -> pl.DataFrame:
