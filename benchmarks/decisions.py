@@ -110,9 +110,7 @@ def look(home: Path) -> Day:
         users.filter(pl.Series(eligible(users, catalogue, day).mask.any(axis=1)))
         .join(accounts.with_columns(user_id=pl.Series(names)), on="user_id")
         .unique("person_id", keep="first", maintain_order=True)
-        .join(
-            scores.select("user_id", "propensity"), on="user_id", how="left", maintain_order="left"
-        )
+        .join(scores, on="user_id", how="left", maintain_order="left")
     )
     happens = pl.read_parquet(truth / "potential_outcomes" / f"{on}.parquet")
     happens = users.select("person_id").join(happens, on="person_id", maintain_order="left")
@@ -137,17 +135,17 @@ def look(home: Path) -> Day:
     )
 
 
-def spent(day: Day, net: Matrix, cost: Matrix, budget: float) -> tuple[float, float]:
-    """True gain and true cost of who believes in ``net`` and ``cost`` and may truly spend
+def spent(day: Day, net: Matrix, cost: Matrix, budget: float) -> float:
+    """True gain of who believes in ``net`` and ``cost`` and may truly spend
     ``budget``: the believed budget is set so that the true one is kept."""
     ties = np.linspace(0, 1, len(net), endpoint=False)
-    low, high, best = 0.0, float(np.where(np.isfinite(net), cost, 0).sum()) + 1.0, (0.0, 0.0)
+    low, high, best = 0.0, float(np.where(np.isfinite(net), cost, 0).sum()) + 1.0, 0.0
     for _ in range(30):
         middle = (low + high) / 2
         choice = allocate(net + cost, cost, solve_price(net + cost, cost, middle, ties), ties)
         gained, paid = paid_for(day, choice)
         if paid <= budget:
-            low, best = middle, (gained, paid)
+            low, best = middle, gained
         else:
             high = middle
     return best
@@ -204,11 +202,12 @@ def score(day: Day, seed: int) -> dict[str, list[float]]:
         "random users, truly best average offer": one_offer(day, shuffled, top),
         "highest propensity, its best average offer": one_offer(day, day.likely, best),
     }
+    reached = [spent(day, known, known_cost, share * full) for share in BUDGETS]
     told: dict[str, list[float]] = {}
     for name, (net, cost) in policies.items():
         told[name] = [
-            spent(day, net, cost, share * full)[0] / spent(day, known, known_cost, share * full)[0]
-            for share in BUDGETS
+            spent(day, net, cost, share * full) / most
+            for share, most in zip(BUDGETS, reached, strict=True)
         ]
     told["addressable people"] = [float(len(day.gain))]
     told["oracle's gain"] = [gained]

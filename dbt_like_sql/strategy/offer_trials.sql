@@ -164,7 +164,6 @@ select
     coalesce(before.active_days_28d, 0) as active_days_28d,
     coalesce(before.active_days_90d, 0) as active_days_90d,
     coalesce(before.active_days_life, 0) as active_days_life,
-    coalesce(before.searches_life, 0) as searches_life,
     coalesce(before.deal_searches_life, 0) as deal_searches_life,
     coalesce(before.offers_sent_28d, 0) as offers_sent_28d,
     coalesce(before.offers_sent_life, 0) as offers_sent_life,

@@ -26,8 +26,7 @@ campaigns as (
         cast(draws.sent_date - interval 1 day as date) as as_of_date,
         calendar.day as closed_date,
         draws.campaign_id,
-        draws.offer_id,
-        offers.valid_days
+        draws.offer_id
     from draws
     left join core.offers as offers
         on offers.offer_id = draws.offer_id

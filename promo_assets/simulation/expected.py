@@ -205,8 +205,6 @@ class Outcomes:
     """What redemptions cost the shop, without what sending costs."""
     offer_redeems: Real
     """Probability that the offer is redeemed."""
-    offer_margin: Real
-    """Before costs of redemptions and sends."""
     offer_gain: Real
     """What sending it earns the shop: margin net of returns, less redemptions and the send."""
 
@@ -243,11 +241,10 @@ def outcomes(
         redeems = 1 - np.exp(-uses)
         cost = redeems * usual.cost[at]
         net = gross - cost if offer.on_lines else gross
-        margin = gross * share
         # Who sends a line back gets what was paid for it: its discount is not lost then.
-        kept = (margin - spend * share - cost * offer.on_lines) * (1 - RETURNED)
+        kept = (gross * share - spend * share - cost * offer.on_lines) * (1 - RETURNED)
         gain = kept - cost * (not offer.on_lines) - offer.send_cost / 100
-        parts.append((np.add(*working) + np.add(*later), net, cost, redeems, margin, gain))
+        parts.append((np.add(*working) + np.add(*later), net, cost, redeems, gain))
     stacked = [np.array(columns) for columns in zip(*parts, strict=True)]
     return Outcomes(
         orders + sale_orders, spend, spend * share, np.add(*span.orders(HORIZON)), *stacked

@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 
 from promo_assets.strategy.effects.estimators import (
-    MISMATCH,
     STEADY,
     UNTOLD,
     Z95,
@@ -27,9 +26,9 @@ from promo_assets.strategy.effects.estimators import (
     beta_interval,
     beta_prior,
     between_variance,
+    is_mismatched,
     nuisance,
     precision_mean,
-    sample_ratio,
     shrunk,
     weighted_difference,
 )
@@ -129,12 +128,8 @@ def _offer_rows(campaign: pl.DataFrame, offer_id: str) -> Iterator[dict[str, Any
         (pl.col("offer_id") == offer_id) | (~sent & pl.col("offer_id").is_null())
     )
     arms = users.filter(sent | withheld)
-    is_mismatched = (
-        arms["assignment_probability"].null_count() == 0
-        and sample_ratio(
-            (arms["arm"] == "sent").to_numpy(), arms["assignment_probability"].to_numpy()
-        )
-        > MISMATCH
+    mismatched = arms["assignment_probability"].null_count() == 0 and is_mismatched(
+        (arms["arm"] == "sent").to_numpy(), arms["assignment_probability"].to_numpy()
     )
     fitted: Nuisance | None = None
     for segment in users.filter(sent)["segment"].unique().sort():
@@ -143,8 +138,8 @@ def _offer_rows(campaign: pl.DataFrame, offer_id: str) -> Iterator[dict[str, Any
         treated = of_segment.filter(sent)
         drawn = of_segment.filter(sent | withheld)
         if drawn["assignment_probability"].null_count() == 0 and drawn.height > treated.height:
-            evidence = "mismatched" if is_mismatched else "randomised"
-            effect = UNTOLD if is_mismatched else _randomised(drawn)
+            evidence = "mismatched" if mismatched else "randomised"
+            effect = UNTOLD if mismatched else _randomised(drawn)
         else:
             evidence = "observational"
             fitted = fitted or nuisance(

@@ -144,6 +144,11 @@ def sample_ratio(treated: Mask, probability: Vector) -> float:
     return float(difference**2 / (inverse**2).sum()) if len(inverse) else 0.0
 
 
+def is_mismatched(treated: Mask, probability: Vector) -> bool:
+    """Whether chance alone gives arms of such sizes less than once in a thousand times."""
+    return sample_ratio(treated, probability) > MISMATCH
+
+
 def _weighted_mean(values: Vector, weight: Vector) -> tuple[float, float, float]:
     """Mean, its variance (linearised) and the effective number of values (Kish)."""
     total = weight.sum()

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from promo_assets.strategy.effects.estimators import MISMATCH, sample_ratio
+from promo_assets.strategy.effects.estimators import is_mismatched
 from promo_assets.strategy.offers.catalogue import Catalogue, Offer
 
 Vector = npt.NDArray[np.float64]
@@ -151,10 +151,7 @@ class Response:
 
     def worth(self, users: pl.DataFrame) -> Worth:
         """What sending the offer to each of ``users`` (with `FEATURES`) adds and costs."""
-        known = _Known.of(users)
-        orders = self._orders(known)
-        traits = _with_one(self.trait_scale(_traits(known, self.order_value)))
-        margin = orders * _order_value(known, self.order_value) * self.margin
+        orders, margin, traits = self._of(users)
         lift = np.array(self.lift)
         mean = traits @ lift.mean(axis=0) + np.mean(self.basket)
         spread = np.cov(lift, rowvar=False)
@@ -165,14 +162,16 @@ class Response:
 
     def draws(self, users: pl.DataFrame) -> Vector:
         """The value of sending the offer to all of ``users``, by posterior draw."""
-        known = _Known.of(users)
-        traits = _with_one(self.trait_scale(_traits(known, self.order_value)))
-        margin = self._orders(known) * _order_value(known, self.order_value) * self.margin
+        _, margin, traits = self._of(users)
         return np.array(self.lift) @ (margin @ traits) + np.array(self.basket) * margin.sum()
 
-    def _orders(self, known: _Known) -> Vector:
+    def _of(self, users: pl.DataFrame) -> tuple[Vector, Vector, Matrix]:
+        """Orders and margin expected without the offer in the horizon, and scaled traits."""
+        known = _Known.of(users)
         columns = _with_one(self.rate_scale(_rate_columns(known)))
-        return np.exp(columns @ np.array(self.rate)) * self.horizon
+        orders = np.exp(columns @ np.array(self.rate)) * self.horizon
+        margin = orders * _order_value(known, self.order_value) * self.margin
+        return orders, margin, _with_one(self.trait_scale(_traits(known, self.order_value)))
 
 
 class Worth(NamedTuple):
@@ -213,7 +212,7 @@ def _usable(trials: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     for _, rows in drawn.group_by(key, maintain_order=True):
         sent = (rows["arm"] == "sent").to_numpy()
         probability = rows["assignment_probability"].to_numpy()
-        if sent.any() and not sent.all() and sample_ratio(sent, probability) <= MISMATCH:
+        if sent.any() and not sent.all() and not is_mismatched(sent, probability):
             good.append(
                 rows.with_columns(weight=pl.Series((1 / probability) / (1 / probability).mean()))
             )
@@ -235,7 +234,7 @@ class _Fit:
     """One fit of all offers that were tried."""
 
     def __init__(self, rows: pl.DataFrame, catalogue: Catalogue, margin_rate: float) -> None:
-        self.rows, self.rng = rows, np.random.default_rng(0)
+        self.rng = np.random.default_rng(0)
         tried = rows.filter(pl.col("arm") == "sent")["offer_id"].unique()
         self.offers = [offer for offer in catalogue.offers if offer.id in tried]
         self.known = _Known.of(rows)
@@ -260,17 +259,18 @@ class _Fit:
 
     def responses(self) -> dict[str, Response]:
         control = ~self.sent
-        self.rate_scale = Scale.of(_rate_columns(self.known))
         self._fit_rate()
         bought = self.known["orders_life"].sum()
         usual = self.known["gross_life"].sum() / bought if bought else 0.0
         self.order_value = float(usual) or 1.0
-        worth = self.orders * _order_value(self.known, self.order_value)
+        self.own_value = _order_value(self.known, self.order_value)
+        worth = self.orders * self.own_value
         share = (self.weight * self.margin)[control].sum() / max(
             (self.weight * worth)[control].sum(), 1e-9
         )
-        self.trait_scale = Scale.of(_traits(self.known, self.order_value))
-        self.traits = self.trait_scale(_traits(self.known, self.order_value))
+        traits = _traits(self.known, self.order_value)
+        self.trait_scale = Scale.of(traits)
+        self.traits = self.trait_scale(traits)
         lifts = self._lifts()
         found = {}
         for number, offer in enumerate(self.offers):
@@ -295,7 +295,9 @@ class _Fit:
         expectation from those of other users."""
         from sklearn.linear_model import PoissonRegressor
 
-        columns = self.rate_scale(_rate_columns(self.known))
+        columns = _rate_columns(self.known)
+        self.rate_scale = Scale.of(columns)
+        columns = self.rate_scale(columns)
         weeks = np.eye(self.week.max() + 1)[self.week]
         weeks = 0.5 * (weeks - np.average(weeks, axis=0, weights=self.days))
         both = np.column_stack([columns, weeks])
@@ -388,7 +390,7 @@ class _Fit:
     def _baskets(self, number: int, share: float, worth: Vector) -> Vector:
         """Draws of what the offer changes in margin beyond the number of orders."""
         rest = self.margin - share * worth
-        usual = share * self.expected * _order_value(self.known, self.order_value)
+        usual = share * self.expected * self.own_value
         mine = self.sent & (self.offer == number) & np.isfinite(rest)
         others = ~self.sent
         means, variances = [], []

@@ -31,7 +31,8 @@ PERCENT = ("percent_off", "bogo")
 CAPPED = ("percent_off", "bogo", "free_shipping")
 """Kinds whose cost grows with the basket, so that ``max_discount`` means something."""
 
-HORIZONS = (7, 14, 28)
+HorizonDays = Literal[7, 14, 28]
+HORIZONS = get_args(HorizonDays)
 CapDays = Literal[1, 7, 28, 90]
 MOST_CAP_DAYS = max(get_args(CapDays))
 
@@ -89,7 +90,7 @@ class Offer(_Strict):
     min_spend: Money | None = None
     max_discount: Money | None = None
     valid_days: int | None = Field(default=None, ge=1)
-    horizon_days: Literal[7, 14, 28] | None = None
+    horizon_days: HorizonDays | None = None
     valid_from: date | None = Field(default=None, description="First day it may take effect.")
     valid_until: date | None = Field(default=None, description="Last day it may take effect.")
     send_cost: Money = Decimal(0)
