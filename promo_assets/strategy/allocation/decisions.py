@@ -196,6 +196,17 @@ def budget_price(
     return solve_price(candidates.decided_by[order], candidates.cost[order], budget, ties)
 
 
+def withheld_value(
+    users: pl.DataFrame, candidates: Candidates, price: Price, experiment: Experiment
+) -> float:
+    """What the holdout costs: margin beyond its cost that is expected of the offers withheld."""
+    choice = allocate(candidates.decided_by, candidates.cost, price, experiment.ties(users))
+    row = np.flatnonzero((choice != NONE) & experiment.held_out(users))
+    net = (candidates.value - candidates.cost)[row, choice[row]]
+    # In the order of amounts: a sum must not depend on how rows come.
+    return float(np.sort(net).sum())
+
+
 def exploration_share(
     users: pl.DataFrame, candidates: Candidates, price: Price, budget: float, experiment: Experiment
 ) -> float:
@@ -209,7 +220,7 @@ def exploration_share(
     open_ = _open(users, candidates, choice, experiment.held_out(users))
     eligible = candidates.eligible[open_]
     costs = np.where(eligible, candidates.cost[open_], 0.0).sum(axis=1) / (eligible.sum(axis=1) + 1)
-    # In the order of users: a sum must not depend on how rows come.
+    # In the order of amounts: a sum must not depend on how rows come.
     total = float(np.sort(costs).sum())
     return min(1.0, budget / total) if total > 0 else float(budget > 0)
 

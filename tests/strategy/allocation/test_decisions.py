@@ -27,6 +27,7 @@ from promo_assets.strategy.allocation.decisions import (
     candidate_values,
     exploration_share,
     segment_strategy,
+    withheld_value,
 )
 from promo_assets.strategy.effects.campaigns import EFFECT_SCHEMA
 from promo_assets.strategy.experiments.experiment import Exploration
@@ -253,6 +254,18 @@ def test_only_what_is_worth_its_cost_with_the_declared_probability_is_sent() -> 
     assert sorted(named) == sorted(sure)
     told = assigned.filter(arm="none")["reason"].unique().to_list()
     assert set(told) == {NOT_SURE, NOT_WORTH}
+
+
+def test_the_holdout_costs_what_its_offers_were_expected_to_earn() -> None:
+    users = shoppers(400)
+    found = candidates(users)
+    price = budget_price(users, found, 1e6, EXPERIMENT)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    held = assigned.filter(arm="holdout")
+    assert held.height > 20
+    expected = float((held["expected_value"] - held["expected_cost"]).sum())
+    assert withheld_value(users, found, price, EXPERIMENT) == pytest.approx(expected)
+    assert withheld_value(users, found, price, Experiment("none", 0.0)) == 0.0
 
 
 def test_what_may_be_biased_is_no_reason_to_send() -> None:
