@@ -120,6 +120,21 @@ order by margins.event_date, users.place
 """Net margin in whole cents, whose sums are exact, by place among the users of the last day."""
 
 
+ASSIGNED = """
+select assigned.*, {features}
+from strategy.assignments as assigned
+left join (
+    select as_of_date, user_id, {features}
+    from features.user_features where as_of_date >= $start and as_of_date < $end
+) as known
+    on known.as_of_date = assigned.as_of_date and known.user_id = assigned.user_id
+    and assigned.arm = 'offer'
+where assigned.as_of_date >= $start and assigned.as_of_date < $end
+    and list_contains($segments, assigned.segment)
+order by assigned.as_of_date, assigned.user_id
+"""
+
+
 def campaign_effects(production: Production) -> pl.DataFrame:
     """The effect of each campaign whose trial closed in the window."""
     from promo_assets.strategy.effects.campaigns import campaign_effects as measured
@@ -290,12 +305,12 @@ def segment_strategy(production: Production, given: Given) -> pl.DataFrame:
     import polars as pl
 
     from promo_assets.strategy.allocation import decisions
+    from promo_assets.strategy.effects.response import FEATURES
 
     catalogue = catalogue_of(given.catalogue)
     assigned = _by_day(
         production.read(
-            "select * from strategy.assignments where as_of_date >= $start and as_of_date < $end"
-            " and list_contains($segments, segment) order by as_of_date, user_id",
+            ASSIGNED.format(features=", ".join(FEATURES)),
             _bounds(production.days) | {"segments": list(production.parts)},
         )
     )
@@ -412,7 +427,11 @@ def tables(contracts: Mapping[str, TableContract], given: Given) -> list[Table]:
         by_segment(
             "strategy.segment_strategy",
             partial(segment_strategy, given=given),
-            {"strategy.offer_effects": 0, "strategy.budget_prices": 0},
+            {
+                "features.user_features": 0,
+                "strategy.offer_effects": 0,
+                "strategy.budget_prices": 0,
+            },
             "strategy.assignments",
         ),
     ]

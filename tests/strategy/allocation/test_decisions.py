@@ -30,6 +30,7 @@ from promo_assets.strategy.allocation.decisions import (
     withheld_value,
 )
 from promo_assets.strategy.effects.campaigns import EFFECT_SCHEMA
+from promo_assets.strategy.effects.response import FEATURES, Response, Scale
 from promo_assets.strategy.experiments.experiment import Exploration
 from promo_assets.strategy.offers.catalogue import Catalogue
 
@@ -238,6 +239,48 @@ def test_the_interval_is_that_of_the_shared_lift() -> None:
     )
     assert (last["offer_id"], last["audience"]) == (None, 0)
     assert last["reason"] == "everyone gets an offer or is held out"
+
+
+def responding(seed: int = 0) -> Response:
+    """An offer whose lift is uncertain in itself and in every trait."""
+    rng = np.random.default_rng(seed)
+    normal = rng.normal(0, 1, (30, 10))
+    lift = np.concatenate([normal, -normal]) * [0.1, *[0.2] * 9]
+    return Response(
+        horizon=14,
+        rate_scale=Scale([0.0] * 16, [1.0] * 16),
+        rate=[-4.0, *[0.0] * 16],
+        trait_scale=Scale([0.0] * 9, [1.0] * 9),
+        order_value=40.0,
+        margin=0.3,
+        lift=(lift + np.eye(10)[0]).tolist(),
+        basket=[0.0] * 60,
+        cost=[0.1, *[0.0] * 9],
+    )
+
+
+def test_the_interval_is_that_of_the_sum_under_the_response() -> None:
+    """Users share the offer's lift but not their traits: their sum errs by less than all of them
+    the same way."""
+    rng = np.random.default_rng(3)
+    known = {name: rng.gamma(1.0, 3.0, 80) for name in FEATURES}
+    users = shoppers(80).with_columns(**{name: pl.Series(col) for name, col in known.items()})
+    response = responding()
+    found_effects = effects(response=[response.text(), None] * 2)
+    found = candidate_values(
+        users, found_effects, CATALOGUE, np.array([[True, False]] * 80), 0.25, 0.5
+    )
+    price = budget_price(users, found, 1e6, EXPERIMENT)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    assigned = assigned.join(users.select("user_id", *FEATURES), on="user_id")
+    rows = segment_strategy(assigned, found_effects, CATALOGUE, 0.2).filter(offer_id="a")
+    assert rows.height == 2
+    for row in rows.iter_rows(named=True):
+        audience = assigned.filter(arm="offer", offer_id="a", segment=row["segment"])
+        spread = response.draws(audience).std()
+        half = float(row["expected_margin_high"] - row["expected_margin"])
+        assert half == pytest.approx(1.96 * spread, abs=0.02)
+        assert 0 < spread < 0.9 * float(audience["expected_value_se"].sum())
 
 
 def test_only_what_is_worth_its_cost_with_the_declared_probability_is_sent() -> None:
