@@ -95,7 +95,10 @@ DOUBT = 1.0
 LEAST_LIFT = 0.02
 """An offer that does nothing yet tells something of who would be moved."""
 BASKET_SD = 0.05
-"""Of what an offer changes beyond the number of orders, before any trial."""
+FULLER_BASKET_SD = 0.15
+FULLER_BASKETS = frozenset({"bogo", "threshold_amount_off"})
+"""Standard deviation of what an offer changes beyond the number of orders, before any trial; that
+of the kinds which ask for more in the basket is larger."""
 RECENT_DAYS = 28
 """Of the newest sends: their controls tell the level of orders now. A sale is over then."""
 COST_USERS = 20.0
@@ -298,7 +301,7 @@ class _Fit:
                 order_value=round(self.order_value, 4),
                 margin=round(float(share), DIGITS),
                 lift=[_told(draw) for draw in lifts[:, number]],
-                basket=_told(self._baskets(number, float(share), worth)),
+                basket=_told(self._baskets(number, offer, float(share), worth)),
                 cost=_told(cost),
             )
         return found
@@ -406,7 +409,7 @@ class _Fit:
         covariance = np.linalg.inv(matrix).astype(np.float64)
         return _Posterior((covariance @ target)[free:], covariance[free:, free:])
 
-    def _baskets(self, number: int, share: float, worth: Vector) -> Vector:
+    def _baskets(self, number: int, offer: Offer, share: float, worth: Vector) -> Vector:
         """Draws of what the offer changes in margin beyond the number of orders."""
         rest = self.margin - share * worth
         usual = share * self.expected * self.own_value
@@ -420,7 +423,8 @@ class _Fit:
             means.append(mean)
             variances.append((error**2).sum() / max(total, 1e-9) ** 2)
         variance = sum(variances)
-        pull = BASKET_SD**2 / (BASKET_SD**2 + variance)
+        assumed = FULLER_BASKET_SD if offer.kind in FULLER_BASKETS else BASKET_SD
+        pull = assumed**2 / (assumed**2 + variance)
         normal = self.rng.standard_normal(DRAWS // 2)
         spread = np.concatenate([normal, -normal]) * np.sqrt(pull * variance)
         return pull * (means[0] - means[1]) + spread
