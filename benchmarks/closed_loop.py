@@ -29,7 +29,7 @@ from promo_assets.simulation.folder import Options
 from promo_assets.simulation.offers import OFFERS
 from promo_assets.simulation.simulate import simulate
 
-GROUPS = ("events", "features", "profiles", "segments", "strategy", "report")
+GROUPS = ("events", "features", "profiles", "propensity", "segments", "strategy")
 SEND_COST = {offer.id: offer.send_cost / 100 for offer in OFFERS}
 
 
