@@ -29,9 +29,11 @@ SPLITS = 1000
 def ggl(path: Path) -> None:
     """Households are the units: outcome = mean vote of the household, weight = its size."""
     people = pl.read_csv(path, infer_schema_length=None)
+    people = people.with_columns(pl.col("treatment", "voted").str.strip_chars())
     houses = people.group_by("hh_id").agg(
-        pl.col("treatment").first().str.strip_chars(), (pl.col("voted").str.strip_chars() == "Yes").mean(), size=pl.len()
-    ).sort("hh_id")  # fmt: skip
+        pl.col("treatment").first(), (pl.col("voted") == "Yes").mean(), size=pl.len()
+    )
+    houses = houses.sort("hh_id")
     shares = houses["treatment"].value_counts(normalize=True)
     chance = dict(shares.iter_rows())
     control = houses["treatment"] == "Control"
@@ -44,10 +46,12 @@ def ggl(path: Path) -> None:
         )
         drawn = 1 / 9 / (1 / 9 + 5 / 9)
         probability = np.where(treated, drawn, 1 - drawn)
+        effect, error = found.difference, found.difference_se
+        assert effect is not None and error is not None
+        fits = "mismatched" if is_mismatched(treated, probability) else "as drawn"
         print(
-            f"  {name:<11} {found.difference:+.4f} ± {Z95 * found.difference_se:.4f}  published {published:+.3f}"
-            f"  sample ratio {'mismatched' if is_mismatched(treated, probability) else 'as drawn'}"
-            f" (share {chance[name]:.4f}, drawn {1 / 9:.4f})"
+            f"  {name:<11} {effect:+.4f} ± {Z95 * error:.4f}  published {published:+.3f}"
+            f"  sample ratio {fits} (share {chance[name]:.4f}, drawn {1 / 9:.4f})"
         )
     null = houses.filter(control)
     voted, size = null["voted"].to_numpy(), null["size"].to_numpy().astype(float)
@@ -56,6 +60,7 @@ def ggl(path: Path) -> None:
     for _ in range(SPLITS):
         treated = rng.random(len(voted)) < 0.1
         found = weighted_difference(voted, treated, size)
+        assert found.difference is not None and found.difference_se is not None
         alarms += abs(found.difference) > Z95 * found.difference_se
         mismatches += is_mismatched(treated, np.where(treated, 0.1, 0.9))
     print(
