@@ -80,13 +80,14 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     places = settings.places
     warehouse = installation.warehouse(settings)
     tables = build_tables(settings)
-    contracts = {table.contract.table: table.contract for table in tables}
+    by_name = {table.contract.table: table for table in tables}
+    contracts = {name: table.contract for name, table in by_name.items()}
     late = partial(deliveries.look, warehouse, installation.delivery(settings), settings.late_days)
     with warnings.catch_warnings():
         # Dagster's version is locked: what may change with the next one is no news in every log.
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
-        assets = [table_asset(table, partitions, places.data_docs) for table in tables]
+        assets = [table_asset(table, partitions, places.data_docs, by_name) for table in tables]
         assets += report_assets.assets(
             partitions, contracts, places, installation.consent(settings)
         )

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 from promo_assets import installation
+from promo_assets.cli import outcome
 from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.orchestration.runs import (
@@ -43,14 +44,14 @@ PLAIN_WIDTH = 120
 def run_with_progress(window: Window, settings: Settings, groups: Sequence[str]) -> int:
     """Run a range with a progress bar; print what failed; return the exit code."""
     results = _run(window, settings, groups)
-    return _verdict(results, window, settings)
+    return outcome.tell(results, window, settings, groups)
 
 
 def run_demo(window: Window, settings: Settings) -> int:
     """The demo: the whole range of a source, then the summary."""
     began = time.perf_counter()
     results = _run(window, settings, ())
-    code = _verdict(results, window, settings)
+    code = outcome.tell(results, window, settings)
     print_summary(window, settings, results)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"\nThe demo took {time.perf_counter() - began:.0f} s; peak memory {peak:.1f} GiB.")
@@ -122,29 +123,6 @@ def _progress(console: Console) -> Iterator[Any]:
                 progress.update(bar, step="" if event == "STEP_SUCCESS" else f"{name} failed")
 
         yield tell
-
-
-def _verdict(results: Sequence[PhaseResult], window: Window, settings: Settings) -> int:
-    """Print what failed, one line each, and return 1 if anything did."""
-    failures = [failure for result in results for failure in result.failures]
-    for step, message in failures:
-        print(f"FAILED {step.replace('__', '.')}: {message}")
-    runs = [result.run_id for result in results]
-    with installation.reading(settings) as read:
-        held = _rows(
-            read,
-            "select table_name, expectation, count(distinct day), min(day), sum(row_count),"
-            " any_value(observed) from audit.findings where not passed and severity = 'critical'"
-            " and list_contains($runs, run_id) group by all order by all",
-            {"runs": runs},
-        )
-    for table, expectation, days, first, rows, observed in held:
-        where = "" if first == ALWAYS else f" on {days} day(s) from {first}"
-        print(f"GATE {table}: {expectation} failed{where}{_counted(rows)}: {observed}")
-    if failures or held:
-        print("Held-back days stay in schema staging; published data is unchanged.")
-        return 1
-    return 0
 
 
 def print_summary(window: Window, settings: Settings, results: Sequence[PhaseResult]) -> None:

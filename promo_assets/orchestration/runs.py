@@ -22,7 +22,7 @@ import dagster as dg
 from promo_assets.contract.days import Window, cut_off, week_of
 from promo_assets.contract.home import Home
 from promo_assets.contract.segments import SEGMENTS
-from promo_assets.orchestration.automation import reason
+from promo_assets.orchestration.automation import reason, waits
 from promo_assets.orchestration.killed_runs import end_killed_runs, running
 from promo_assets.orchestration.partitions import Partitions
 
@@ -58,13 +58,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """How a phase went: ``failures`` are (step, message), in the order in which they happened."""
+    """How a phase went: ``failures`` are (step, message), in the order in which they happened;
+    ``waiting`` are those of steps that could do nothing but wait."""
 
     phase: Phase
     run_id: str
     success: bool
     seconds: float
     failures: tuple[tuple[str, str], ...]
+    waiting: tuple[tuple[str, str], ...] = ()
 
 
 def plan(window: Window, partitions: Partitions) -> list[Phase]:
@@ -182,15 +184,14 @@ def run_phase(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={BATCH_TAG: batch, **phase.tags},
         )
-    failures = [
-        (event.step_key or "?", reason(event))
-        for event in result.all_events
-        if event.is_step_failure
-    ]
-    if not result.success and not failures:  # It failed before its first step.
+    ended = [event for event in result.all_events if event.is_step_failure]
+    failures = [(event.step_key or "?", reason(event)) for event in ended if not waits(event)]
+    waiting = [(event.step_key or "?", reason(event)) for event in ended if waits(event)]
+    if not result.success and not ended:  # It failed before its first step.
         reasons = [event.message or "" for event in result.all_events if event.is_failure]
         failures.append((phase.job, " ".join(reasons) or "no reason was recorded"))
-    return PhaseResult(phase, run_id, result.success, time.perf_counter() - began, tuple(failures))
+    seconds = time.perf_counter() - began
+    return PhaseResult(phase, run_id, result.success, seconds, tuple(failures), tuple(waiting))
 
 
 def run_days(
@@ -202,7 +203,8 @@ def run_days(
     groups: Sequence[str] = (),
     listen: Callable[[Phase, str, str], None] = lambda phase, event, step: None,
 ) -> list[PhaseResult]:
-    """Run every phase of a range. A failed phase ends it: what follows would only wait for it."""
+    """Run every phase of a range. A failed phase does not end it: days whose inputs are there go
+    through the others, and those that follow from what failed wait and say so."""
     batch = uuid.uuid4().hex[:8]
     results: list[PhaseResult] = []
     for phase in plan(window, partitions):
@@ -216,6 +218,4 @@ def run_days(
         )
         if result is not None:
             results.append(result)
-            if not result.success:
-                break
     return results
