@@ -34,12 +34,13 @@ def tell(
     """Print what went wrong with the tables of ``groups``, one line each, and the command that
     repairs it; return 1 if anything did."""
     tables = {table.contract.table: table for table in build_tables(settings)}
+    asked = [name for name, table in tables.items() if not groups or table.group in groups]
     runs = [result.run_id for result in results]
     with installation.warehouse(settings).get_connection() as connection:
         prepare(connection)
         found = connection.execute(HELD_BACK, {"runs": runs}).fetchall()
         causes = {Place(*place): cause_of(connection, *place) or "" for place in found}
-        waits = unpublished(connection, tables, window, settings.start, groups)
+        waits = unpublished(connection, tables, asked, window, settings.start)
         staged = {place: staged_slices(connection, *place[:2]) for place in causes}
     for step, message in (failure for result in results for failure in result.failures):
         table = step.replace("__", ".")

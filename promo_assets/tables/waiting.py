@@ -145,21 +145,34 @@ def origin(
 def unpublished(
     connection: duckdb.DuckDBPyConnection,
     tables: Mapping[str, Table],
+    asked: Collection[str],
     window: Window,
     first_day: date,
-    groups: Collection[str] = (),
 ) -> dict[Reason, list[Place]]:
-    """What ``tables`` (of ``groups``, if there are any) don't have of ``window``, by the reason,
-    the earliest day first. A week belongs to the window that holds its cut-off.
-    """
+    """What the ``asked`` ones of all ``tables`` don't have of ``window``, by the reason, the
+    earliest day first. A week belongs to the window that holds its cut-off."""
     published = publications(connection)
     where = cache(lambda place: origin(connection, tables, place, first_day, published))
     found: dict[Reason, list[Place]] = {}
-    asked = {name: one for name, one in tables.items() if not groups or one.group in groups}
-    for place in _partitions(asked, window, first_day):
+    for place in _partitions({name: tables[name] for name in asked}, window, first_day):
         if place[1:] not in published(place.table):
             found.setdefault(where(place), []).append(place)
     return dict(sorted(found.items(), key=lambda item: item[0].origin[1:]))
+
+
+def waits_by_day(
+    connection: duckdb.DuckDBPyConnection,
+    tables: Mapping[str, Table],
+    asked: Collection[str],
+    window: Window,
+    first_day: date,
+) -> dict[date, list[Reason]]:
+    """For each day of ``window`` that lacks any of the ``asked`` tables: what it waits for."""
+    found: dict[date, list[Reason]] = {}
+    for reason, places in unpublished(connection, tables, asked, window, first_day).items():
+        for day in sorted({place.day for place in places}):
+            found.setdefault(day, []).append(reason)
+    return found
 
 
 def _partitions(tables: Mapping[str, Table], window: Window, first_day: date) -> Iterator[Place]:
