@@ -324,8 +324,10 @@ def _tags(production: Production, week: date) -> dict[str, str]:
     )
     gates = production.read(
         "select count(*) filter (passed), count(*) filter (not passed) from audit.findings"
-        " where table_name in ('features.user_features', 'propensity.training_set')"
-        " and day >= $first and day <= $week",
+        " where (table_name = 'features.user_features' and day in ("
+        "select as_of_date from propensity.training_set where week >= $first and week <= $week))"
+        " or (table_name = 'propensity.training_set' and day >= $first and day <= $week"
+        " and dayofweek(day) = 1)",
         {"first": first, "week": week},
     )
     passed, failed = gates.row(0)
