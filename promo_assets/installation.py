@@ -6,6 +6,8 @@ and reading the environment (``settings.py``).
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -100,6 +102,30 @@ def learning(settings: Settings) -> propensity.Learning:
     places = settings.places
     store = propensity.ModelStore(places.tracking_uri, places.model_store)
     return propensity.Learning(settings.horizon_days, settings.train_every_weeks, store)
+
+
+def versions(settings: Settings) -> Mapping[str, str]:
+    """The version of the settings that a group's rows depend on, the offer catalogue among them:
+    with another version what is published of the group is stale."""
+    decided = settings.model_dump(
+        mode="json",
+        include={
+            "budget",
+            "exploration_budget",
+            "worth_probability",
+            "margin_rate",
+            "holdout_share",
+            "experiment",
+            "consent_purposes",
+            "consent_unknown",
+        },
+    )
+    try:
+        decided["offers"] = strategy.catalogue_version(settings.catalogue)
+    except OSError:  # Whoever reads it says what is wrong.
+        decided["offers"] = None
+    told = json.dumps(decided, sort_keys=True)
+    return {"strategy": hashlib.sha256(told.encode()).hexdigest()[:8]}
 
 
 def deciding(settings: Settings) -> strategy.Given:
