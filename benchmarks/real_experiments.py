@@ -47,7 +47,8 @@ def ggl(path: Path) -> None:
         drawn = 1 / 9 / (1 / 9 + 5 / 9)
         probability = np.where(treated, drawn, 1 - drawn)
         effect, error = found.difference, found.difference_se
-        assert effect is not None and error is not None
+        assert effect is not None
+        assert error is not None
         fits = "mismatched" if is_mismatched(treated, probability) else "as drawn"
         print(
             f"  {name:<11} {effect:+.4f} ± {Z95 * error:.4f}  published {published:+.3f}"
@@ -60,7 +61,8 @@ def ggl(path: Path) -> None:
     for _ in range(SPLITS):
         treated = rng.random(len(voted)) < 0.1
         found = weighted_difference(voted, treated, size)
-        assert found.difference is not None and found.difference_se is not None
+        assert found.difference is not None
+        assert found.difference_se is not None
         alarms += abs(found.difference) > Z95 * found.difference_se
         mismatches += is_mismatched(treated, np.where(treated, 0.1, 0.9))
     print(
