@@ -501,6 +501,36 @@ def test_an_update_in_place_changes_the_fingerprint_where_a_column_tells_it(
                      for at in after}  # fmt: skip
 
 
+def test_a_row_that_comes_while_a_day_is_taken_in_is_read_and_makes_the_day_late(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    create(server)
+    server.insert("events", [event(n, "2024-01-03 10:00:00") for n in range(20)])
+    source = source_of(server)
+    taken = source.take(day(2), connection)
+    server.insert("events", [event(n, "2024-01-03 10:00:00") for n in range(100, 125)])
+    (read_,) = connection.execute(
+        f"select count(*) from ({taken.query.sql})", dict(taken.query.parameters)
+    ).fetchone()
+    assert (taken.days[date(2024, 1, 3)].rows, read_) == (20, 45)
+    assert source.delivered(day(2), connection) != taken.days
+
+
+def test_the_span_is_that_of_the_rows_that_lie_in_partitions(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    create(server)
+    source = source_of(server)
+    assert source.span(connection) is None
+    told = ["2003-01-01", "2024-01-02 23:59:59", "2024-01-05 10:00:00", "2099-01-01", None]
+    server.insert("events", [event(n, at) for n, at in enumerate(told)])
+    assert source.span(connection) == Window(date(2024, 1, 2), date(2024, 1, 6))
+    server.execute("delete from events where event_time < '2024-01-05'")
+    assert source.span(connection) == Window(date(2024, 1, 5), date(2024, 1, 6))
+    server.execute("delete from events")
+    assert source.span(connection) is None
+
+
 def test_fingerprints_are_counted_by_the_server(
     server: Server, connection: duckdb.DuckDBPyConnection
 ) -> None:
