@@ -18,6 +18,8 @@ from pathlib import Path
 import duckdb
 
 from promo_assets.contract.days import Window
+from promo_assets.contract.limits import Gates
+from promo_assets.people.identifiers import Spellings
 from promo_assets.sources import Delivery, SourceError
 from promo_assets.sources.addresses import Address
 from promo_assets.sources.dialects import ISO_TIME, QUARTER, Column
@@ -147,6 +149,18 @@ class Database:
         """Raise `SourceError` where the database can't be read as things are now."""
         with duckdb.connect() as connection:
             self._event_table(connection)
+
+    @property
+    def gates(self) -> Gates:
+        return self.mapping.gates
+
+    @property
+    def ids(self) -> Spellings:
+        return self.mapping.ids
+
+    @property
+    def equal_rows_kept(self) -> bool:
+        return self.mapping.equal_rows == "keep"
 
     def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
         table = self._event_table(connection)

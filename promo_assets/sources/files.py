@@ -19,6 +19,8 @@ from typing import Any
 import duckdb
 
 from promo_assets.contract.days import Window
+from promo_assets.contract.limits import Gates
+from promo_assets.people.identifiers import Spellings
 from promo_assets.sources import Delivery, SourceError, nothing
 from promo_assets.sources.dimensions import Dimensions, TableFile
 from promo_assets.sources.formats import FILE, ROW, Layout
@@ -78,6 +80,18 @@ class Files:
             yield inventory
         finally:
             inventory.close()
+
+    @property
+    def gates(self) -> Gates:
+        return self.mapping.gates
+
+    @property
+    def ids(self) -> Spellings:
+        return self.mapping.ids
+
+    @property
+    def equal_rows_kept(self) -> bool:
+        return self.mapping.equal_rows == "keep"
 
     def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
         with self.inventory(connection) as inventory:

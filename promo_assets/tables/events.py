@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
+from promo_assets.contract.events import EQUAL_ROWS_KEPT, EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
+from promo_assets.people.identifiers import Spellings, identifier_sql, value_sql, word_sql
 from promo_assets.people.links import Rules
 from promo_assets.people.pseudonyms import (
     Kind,
@@ -45,29 +46,59 @@ class Intake:
 
 CALENDAR = (date(2000, 1, 1), date(2050, 1, 1))
 
+KEYS = ("event_id", "order_id", "item_id")
+KEYS_ENTERED = ", ".join(
+    f"case when not {word_sql(f'known.{name}')} then known.{name} end as {name}" for name in KEYS
+)
+NO_KEY = " or ".join(word_sql(f"known.{name}") for name in KEYS)
+NO_KEYS = ", ".join(f"case when {word_sql(f'known.{name}')} then '{name}' end" for name in KEYS)
+"""Words for nothing are no key, and the row's note says so."""
+
 ENTRY = f"""
 with delivered as materialized ({{select}}),
 known as (select * from delivered where {{kept}}),
 accounts as materialized (
-    select user_id, {pseudonym_sql("user_id", "account")} as pseudonym
-    from (select distinct user_id from known where user_id is not null)
+    select
+        user_id,
+        {pseudonym_sql("spelled", "account")} as pseudonym,
+        spelled is null as is_nobody
+    from (
+        select user_id, {{user_id}} as spelled
+        from (select distinct user_id from known where user_id is not null)
+    )
 ),
 devices as materialized (
-    select device_id, {pseudonym_sql("device_id", "device")} as pseudonym
-    from (select distinct device_id from known where device_id is not null)
+    select
+        device_id,
+        {pseudonym_sql("spelled", "device")} as pseudonym,
+        spelled is null as is_nobody
+    from (
+        select device_id, {{device_id}} as spelled
+        from (select distinct device_id from known where device_id is not null)
+    )
 ),
 entered as (
     select
-        known.* replace (accounts.pseudonym as user_id, devices.pseudonym as device_id),
+        known.* replace (
+            accounts.pseudonym as user_id, devices.pseudonym as device_id,
+            {KEYS_ENTERED},
+            case when accounts.is_nobody or devices.is_nobody or {NO_KEY} then concat_ws(
+                '; ', known.note, 'no_id: ' || concat_ws(
+                    ', ', case when accounts.is_nobody then 'user_id' end,
+                    case when devices.is_nobody then 'device_id' end, {NO_KEYS}
+                )
+            ) else known.note end as note
+        ),
     from known
     left join accounts on accounts.user_id = known.user_id
     left join devices on devices.device_id = known.device_id
 )
-select *, {EVENT_KEY} as event_key
+select *, {{key}} as event_key
 from entered
 """
 """Pseudonyms on entry, and the key that finds repeated rows: of what is stored, not of what was
-delivered, since a hash of an id would give it away. Each id is hashed once, not once a row."""
+delivered, since a hash of an id would give it away. Each id is spelled and hashed once, not once a
+row."""
 
 CONSENTS = """
 select distinct
@@ -102,10 +133,13 @@ def raw_events(production: Production, intake: Intake) -> Query:
     production.note({"source": f"{source.name} {source.version}"})
     kinds: dict[str, Kind] = {"user_id": "account", "device_id": "device"}
     keys = _keys(intake)
-    before, retired = _erased_before(production, keys, kinds)
+    before, retired = _erased_before(production, keys, kinds, source.ids)
     kept = _whose({name: NOT_ERASED.format(column=name) for name in kinds})
+    key = EQUAL_ROWS_KEPT if source.equal_rows_kept else EVENT_KEY
+    spelled = _spelled(source.ids)
+    entered = ENTRY.format(select=query.sql, kept=before, key=key, **spelled)
     return Query(
-        f"select * from ({ENTRY.format(select=query.sql, kept=before)}) where {kept}",
+        f"select * from ({entered}) where {kept}",
         {**query.parameters, **key_parameters(keys[0]), **retired},
     )
 
@@ -113,28 +147,36 @@ def raw_events(production: Production, intake: Intake) -> Query:
 def items(production: Production, intake: Intake) -> Query:
     """The source's item table."""
     with _explained():
-        return open_source(intake.delivery).items(production.connection)
+        query = open_source(intake.delivery).items(production.connection)
+    listed = f"select * replace ({value_sql('item_id')} as item_id) from ({query.sql})"
+    return Query(listed, query.parameters)
 
 
 def users(production: Production, intake: Intake) -> Query:
     """The source's user table, under pseudonyms."""
     with _explained():
-        query = open_source(intake.delivery).users(production.connection)
-    return _pseudonymous(production, intake, query)
+        source = open_source(intake.delivery)
+        query = source.users(production.connection)
+    query = _pseudonymous(production, intake, source.ids, query)
+    return Query(f"select * from ({query.sql}) where user_id is not null", query.parameters)
 
 
 def device_links(production: Production, intake: Intake) -> Query:
     """The links of devices to accounts that the source states, under pseudonyms."""
     with _explained():
-        query = open_source(intake.delivery).device_links(production.connection)
-    return _pseudonymous(production, intake, query, "device_id")
+        source = open_source(intake.delivery)
+        query = source.device_links(production.connection)
+    query = _pseudonymous(production, intake, source.ids, query, "device_id")
+    known = "user_id is not null and device_id is not null"
+    return Query(f"select * from ({query.sql}) where {known}", query.parameters)
 
 
 def consents(production: Production, intake: Intake) -> Query:
     """What people allowed and refused, under pseudonyms: one row a statement."""
     with _explained():
-        query = open_source(intake.delivery).consents(production.connection)
-    query = _pseudonymous(production, intake, query, "device_id")
+        source = open_source(intake.delivery)
+        query = source.consents(production.connection)
+    query = _pseudonymous(production, intake, source.ids, query, "device_id")
     return Query(CONSENTS.format(select=query.sql), query.parameters)
 
 
@@ -175,7 +217,7 @@ def _keys(intake: Intake) -> tuple[str, ...]:
 
 
 def _erased_before(
-    production: Production, keys: Sequence[str], kinds: Mapping[str, Kind]
+    production: Production, keys: Sequence[str], kinds: Mapping[str, Kind], ids: Spellings
 ) -> tuple[str, dict[str, bytes]]:
     """The condition on ``delivered`` that holds for people who were not erased under a retired
     key, with its parameters; "true" where there is no such key, or nobody was erased."""
@@ -184,7 +226,10 @@ def _erased_before(
         return "true", {}
     conditions = {
         name: " and ".join(
-            NOT_ERASED_BEFORE.format(column=name, pseudonym=pseudonym_sql(name, kind, number))
+            NOT_ERASED_BEFORE.format(
+                column=name,
+                pseudonym=pseudonym_sql(identifier_sql(name, ids.get(name, ())), kind, number),
+            )
             for number in retired
         )
         for name, kind in kinds.items()
@@ -204,12 +249,23 @@ def _whose(conditions: Mapping[str, str]) -> str:
     return f"({conditions['user_id']}) and {of_device}"
 
 
-def _pseudonymous(production: Production, intake: Intake, query: Query, *device: str) -> Query:
+def _spelled(ids: Spellings) -> dict[str, str]:
+    """The identifiers of a row as they count, in SQL, by column."""
+    names = ("user_id", "device_id")
+    return {name: identifier_sql(name, ids.get(name, ())) for name in names}
+
+
+def _pseudonymous(
+    production: Production, intake: Intake, ids: Spellings, query: Query, *device: str
+) -> Query:
     kinds: dict[str, Kind] = {"user_id": "account", **dict.fromkeys(device, "device")}
-    entered = ", ".join(f"{pseudonym_sql(name, kind)} as {name}" for name, kind in kinds.items())
+    spelled = _spelled(ids)
+    entered = ", ".join(
+        f"{pseudonym_sql(spelled[name], kind)} as {name}" for name, kind in kinds.items()
+    )
     kept = _whose({name: NOT_ERASED.format(column=name) for name in kinds})
     keys = _keys(intake)
-    before, retired = _erased_before(production, keys, kinds)
+    before, retired = _erased_before(production, keys, kinds, ids)
     return Query(
         f"with delivered as materialized ({query.sql}) select * from "
         f"(select * replace ({entered}) from delivered where {before}) where {kept}",
@@ -241,6 +297,12 @@ def event_types(production: Production) -> pl.DataFrame:
     )
 
 
+def gate_limits(production: Production, intake: Intake) -> pl.DataFrame:
+    """What the source's gates tolerate, so that SQL can compare."""
+    with _explained():
+        return production.frame(open_source(intake.delivery).gates.limits())
+
+
 def calendar(production: Production) -> pl.DataFrame:
     """Every day of `CALENDAR` with its weekday and week."""
     import polars as pl
@@ -258,6 +320,7 @@ def tables(contracts: Mapping[str, TableContract], intake: Intake) -> list[Table
     """The group's tables that Python makes; the SQL models come from ``dbt_like_sql/core``."""
     made: dict[str, Produce] = {
         "core.event_types": event_types,
+        "core.gate_limits": partial(gate_limits, intake=intake),
         "core.calendar": calendar,
         "core.items": partial(items, intake=intake),
         "core.users": partial(users, intake=intake),

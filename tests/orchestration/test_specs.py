@@ -26,6 +26,7 @@ GRAPH = {
         "core/device_links",
         "core/event_types",
         "core/events",
+        "core/gate_limits",
         "core/identities",
         "core/items",
         "core/logins",
