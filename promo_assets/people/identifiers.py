@@ -25,6 +25,9 @@ NOTHING = (
 """What programs write where they have no value, as patterns, whatever their case; `WORDS` are
 the commonest."""
 
+TEST = r"(?i)(test|demo|dummy|qa)([-_. ]?(user|account|customer|kunde))?[-_. ]?[0-9]*"
+"""How accounts for tests are named."""
+
 BLANK = r"[\s\x{00A0}\x{200B}\x{FEFF}]"
 BLANKS = " \t\r\n\f\v\u00a0\u200b\ufeff"
 NO_VALUE = f"(?i){BLANK}*({'|'.join(NOTHING)})?{BLANK}*"
@@ -59,6 +62,11 @@ def identifier_sql(column: str, spellings: Sequence[Spelling] = ()) -> str:
     for one in spellings:
         text = SPELLED[one].format(text=text)
     return text
+
+
+def test_account_sql(column: str) -> str:
+    """The identifier where it is named like an account for tests, else null, in SQL."""
+    return f"case when regexp_full_match({column}, '{TEST}') then {column} end"
 
 
 def identifier(told: str) -> str:

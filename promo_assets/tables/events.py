@@ -14,7 +14,13 @@ from pydantic import SecretStr
 
 from promo_assets.contract.events import EQUAL_ROWS_KEPT, EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
-from promo_assets.people.identifiers import Spellings, identifier_sql, value_sql, word_sql
+from promo_assets.people.identifiers import (
+    Spellings,
+    identifier_sql,
+    test_account_sql,
+    value_sql,
+    word_sql,
+)
 from promo_assets.people.links import Rules
 from promo_assets.people.pseudonyms import (
     Kind,
@@ -61,7 +67,8 @@ accounts as materialized (
     select
         user_id,
         {pseudonym_sql("spelled", "account")} as pseudonym,
-        spelled is null as is_nobody
+        spelled is null as is_nobody,
+        {test_account_sql("spelled")} as test_account
     from (
         select user_id, {{user_id}} as spelled
         from (select distinct user_id from known where user_id is not null)
@@ -82,12 +89,17 @@ entered as (
         known.* replace (
             accounts.pseudonym as user_id, devices.pseudonym as device_id,
             {KEYS_ENTERED},
-            case when accounts.is_nobody or devices.is_nobody or {NO_KEY} then concat_ws(
-                '; ', known.note, 'no_id: ' || concat_ws(
-                    ', ', case when accounts.is_nobody then 'user_id' end,
-                    case when devices.is_nobody then 'device_id' end, {NO_KEYS}
+            case
+                when accounts.is_nobody or devices.is_nobody or {NO_KEY} then concat_ws(
+                    '; ', known.note, 'no_id: ' || concat_ws(
+                        ', ', case when accounts.is_nobody then 'user_id' end,
+                        case when devices.is_nobody then 'device_id' end, {NO_KEYS}
+                    )
                 )
-            ) else known.note end as note
+                when accounts.test_account is not null
+                    then concat_ws('; ', known.note, 'test_account: ' || accounts.test_account)
+                else known.note
+            end as note
         ),
     from known
     left join accounts on accounts.user_id = known.user_id
