@@ -192,6 +192,62 @@ def consents(production: Production, intake: Intake) -> Query:
     return Query(CONSENTS.format(select=query.sql), query.parameters)
 
 
+STATED = """
+with before as (
+    select device_id, user_id, linked_at, is_stated
+    from core.link_statements
+    where as_of_date < $since
+    qualify row_number() over (partition by device_id, user_id order by as_of_date desc) = 1
+),
+now as (
+    select device_id, user_id, linked_at from core.device_links
+)
+select
+    $since as as_of_date,
+    coalesce(now.device_id, before.device_id) as device_id,
+    coalesce(now.user_id, before.user_id) as user_id,
+    coalesce(now.linked_at, before.linked_at) as linked_at,
+    now.device_id is not null as is_stated
+from now
+full join (select * from before where is_stated) as before
+    on before.device_id = now.device_id and before.user_id = now.user_id
+where now.device_id is null
+    or before.device_id is null
+    or now.linked_at is distinct from before.linked_at
+"""
+
+PUBLISHED = """
+select min(day) as first, max(day) as newest from audit.publications where table_name = $table
+"""
+
+STATEMENTS = """
+select
+    device_id,
+    user_id,
+    linked_at,
+    nullif(as_of_date, $first) as known_from,
+    lead(as_of_date) over (partition by device_id, user_id order by as_of_date) as known_until,
+    is_stated
+from core.link_statements
+qualify is_stated
+"""
+
+
+def link_statements(production: Production) -> Query:
+    """What the shop began or ceased to state, found on the newest day that is published, or on the
+    first of the window that is later (or earlier than all); other days keep what they had."""
+    window, own = production.days, production.contract.table
+    told = production.row(PUBLISHED, {"table": own}) or {}
+    first, newest = (told.get(name) or window.start for name in ("first", "newest"))
+    since = window.start if window.start < first else max(window.start, newest)
+    kept = f"select * from {own} where as_of_date >= $start and as_of_date < $end"
+    bounds = {"start": window.start, "end": window.end}
+    if since >= window.end:
+        return Query(kept, bounds)
+    sql = f"{kept} and as_of_date <> $since union all by name ({STATED})"
+    return Query(sql, bounds | {"since": since})
+
+
 def identities(production: Production, intake: Intake) -> pl.DataFrame:
     """Whose attribution changes on the days of the window."""
     from promo_assets.people.identity import changes
@@ -205,7 +261,8 @@ def identities(production: Production, intake: Intake) -> pl.DataFrame:
             "end": window.end + timedelta(days=rules.hindsight_days),
         },
     )
-    statements = production.read("select device_id, user_id, linked_at from core.device_links")
+    published = production.row(PUBLISHED, {"table": "core.link_statements"}) or {}
+    statements = production.read(STATEMENTS, {"first": published.get("first")})
     return changes(logins, statements, window.days, rules, first=intake.delivery.first)
 
 
@@ -355,7 +412,17 @@ def tables(contracts: Mapping[str, TableContract], intake: Intake) -> list[Table
             partial(identities, intake=intake),
             version,
             # Its own day before: a day that is held back would lose its changes for later ones.
-            inputs={"core.logins": intake.identity_rules.link_days, "core.identities": 1},
+            inputs={
+                "core.logins": intake.identity_rules.link_days,
+                "core.link_statements": 0,
+                "core.identities": 1,
+            },
+        ),
+        Table(
+            contracts["core.link_statements"],
+            "events",
+            link_statements,
+            version,
             whole=("core.device_links",),
         ),
         *(

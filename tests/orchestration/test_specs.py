@@ -29,6 +29,7 @@ GRAPH = {
         "core/gate_limits",
         "core/identities",
         "core/items",
+        "core/link_statements",
         "core/logins",
         "core/offers",
         "core/rejected_events",

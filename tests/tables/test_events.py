@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.settings import Settings
 from promo_assets.tables import events
 from promo_assets.tables.table import Production
-from promo_assets.warehouse.publish import Query, ensure_table, prepare
+from promo_assets.warehouse.publish import Query, Slice, ensure_table, prepare, publish, stage
 
 DAY = date(2024, 6, 1)
 KEY = "a key for tests only"
@@ -141,3 +141,38 @@ def test_ids_that_are_none_are_told_when_they_begin(tmp_path: Path) -> None:
             "from raw.staged"
         )
         assert told().passed
+
+
+def stated(warehouse: duckdb.DuckDBPyConnection, day: int, links: list[str], days: int = 1) -> None:
+    """Run ``days`` days from the day ``day`` on, while ``links`` are what the shop states."""
+    contract = CONTRACTS["core.link_statements"]
+    ensure_table(warehouse, CONTRACTS["core.device_links"])
+    warehouse.execute("delete from core.device_links")
+    for device in links:
+        warehouse.execute("insert into core.device_links values (?, 'anna', null)", [device])
+    window = Window(DAY + timedelta(days=day), DAY + timedelta(days=day + days))
+    production = Production(contract, warehouse, window, (), (), "test", print, lambda notes: None)
+    target = Slice(contract, window)
+    ensure_table(warehouse, contract)
+    stage(warehouse, target, events.link_statements(production))
+    publish(warehouse, target, run_id="test", code_version="1")
+
+
+def test_statements_are_kept_by_the_day_on_which_they_were_found_so() -> None:
+    with duckdb.connect() as warehouse:
+        prepare(warehouse)
+        shown = "day(as_of_date) - 1, device_id, is_stated"
+        log = f"select {shown} from core.link_statements order by all"
+        stated(warehouse, 2, ["a"], days=3)
+        stated(warehouse, 5, ["a", "b"])
+        stated(warehouse, 6, ["b"])
+        expected = [(2, "a", True), (5, "b", True), (6, "a", False)]
+        assert warehouse.execute(log).fetchall() == expected
+        # Earlier days that are run again keep what was stated on them.
+        stated(warehouse, 3, [], days=3)
+        assert warehouse.execute(log).fetchall() == expected
+        # The newest day takes what is stated now, and days before all others too.
+        stated(warehouse, 6, ["a", "b"])
+        assert warehouse.execute(log).fetchall() == expected[:2]
+        stated(warehouse, 0, ["a", "b"], days=7)
+        assert warehouse.execute(log).fetchall() == [(0, "a", True), (0, "b", True), *expected[:2]]
