@@ -27,8 +27,9 @@ def findings(
     """What the rules of ``contract`` find in the table or view ``staged`` (``schema.table``), which
     holds the days from the first of ``window`` to before the second.
 
-    ``connection`` must have every table that the rules read (`TableContract.audited_against`) and
-    the published table itself, with the rows of earlier days. Findings are in the suite's order,
+    ``connection`` must have every table that the rules read (`TableContract.audited_against`), the
+    published table itself, with the rows of earlier days, and the tables of `prepare`
+    (``warehouse/publish.py``). Findings are in the suite's order,
     those that passed included. Raises `duckdb.Error` where a rule can't be run.
     """
     rules = (rule for rule in suite_of(contract) if rule.query)

@@ -87,6 +87,12 @@ class SourceMapping(_Strict):
         default="drop", description="Rows without an event_id that are equal: one event, or many."
     )
     events: Text | tuple[Text, ...] = Field(default=(), description="Globs of the event files.")
+    ignore: tuple[Text, ...] = Field(
+        default=(), description="Globs of files among them that are no event files."
+    )
+    unfinished: Literal["hold", "take"] = Field(
+        default="hold", description="Text files that may be half written."
+    )
     item_columns: dict[str, Text] = {}
     user_columns: dict[str, Text] = {}
     identity_columns: dict[str, Text] = {}

@@ -8,7 +8,7 @@ asks for and what it is told (``orchestration/``), and the transactions (``wareh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +106,7 @@ def write(
         )
         staged_rows = stage(connection, target, table.produce(production))
     verdict = auditor.audit(contract, target.staged, (window.start, window.end) if window else None)
+    verdict = replace(verdict, findings=(*production.found, *verdict.findings))
     blocked = _blocked(table, verdict, target)
     if blocked:
         auditor.build_docs()  # Whoever looks for the cause finds its page.

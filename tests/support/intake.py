@@ -24,7 +24,9 @@ from promo_assets.contract.limits import Gates
 from promo_assets.contract.project import EXPECTATIONS, MODELS
 from promo_assets.contract.tables import load_contracts
 from promo_assets.gates import direct
+from promo_assets.gates.suites import select_of_days
 from promo_assets.gates.verdict import Finding
+from promo_assets.warehouse.publish import prepare
 
 CONTRACTS = load_contracts(EXPECTATIONS)
 FIRST = date(2024, 6, 1)
@@ -87,6 +89,7 @@ def take(
     published already. ``beside`` are rows of other tables of ``core``."""
     connection = duckdb.connect()
     connection.execute("set TimeZone = 'UTC'; create schema raw; create schema core")
+    prepare(connection)
     rows = [
         {
             **dict.fromkeys((*COLUMNS, "extra", "note")),
@@ -152,6 +155,10 @@ def _publish(taken: Taken, window: tuple[date, date], *, audited: bool = False) 
     if audited:
         taken.raw = direct.findings(connection, CONTRACTS["raw.events"], "raw.staged", window)
     connection.execute("insert into raw.events by name select * from raw.staged")
+    connection.execute(
+        "insert into audit.publications (table_name, day, part) "
+        f"select 'raw.events', day, '' from ({select_of_days(window)})"
+    )
     for name in ("rejected_events", "events"):
         sql = (MODELS / "core" / f"{name}.sql").read_text()
         connection.execute(f"create or replace table core.staged as {sql}", bounds)

@@ -17,6 +17,7 @@ from promo_assets.contract.tables import load_contracts
 from promo_assets.gates import direct
 from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.settings import Settings
+from promo_assets.sources import open_source
 from promo_assets.tables import events
 from promo_assets.tables.table import Production
 from promo_assets.warehouse.publish import Query, Slice, ensure_table, prepare, publish, stage
@@ -176,3 +177,28 @@ def test_statements_are_kept_by_the_day_on_which_they_were_found_so() -> None:
         assert warehouse.execute(log).fetchall() == expected[:2]
         stated(warehouse, 0, ["a", "b"], days=7)
         assert warehouse.execute(log).fetchall() == [(0, "a", True), (0, "b", True), *expected[:2]]
+
+
+@pytest.mark.parametrize("wrong", ["1970-01-01 00:00:00", "2099-06-01 10:00:00", "noon"])
+def test_a_row_of_a_wrong_clock_belongs_to_the_day_of_its_file(tmp_path: Path, wrong: str) -> None:
+    folder = tmp_path / "shop" / "events"
+    folder.mkdir(parents=True)
+    days = [DAY + timedelta(days=number) for number in range(3)]
+    header = "event_time,event_type,user_id\n"
+    for day in days[:2]:
+        (folder / f"{day}.csv").write_text(f"{header}{day} 10:00:00,view,anna\n")
+    settings = Settings(
+        home=tmp_path / "home", source=f"files:{folder.parent}", start=DAY, pseudonym_key=KEY
+    )
+    source = open_source(installation.delivery(settings))
+    window = Window(DAY, DAY + timedelta(days=3))
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        before = source.delivered(window, connection)
+        rows = f"{days[2]} 10:00:00,view,anna\n{wrong},view,anna\n"
+        (folder / f"{days[2]}.csv").write_text(header + rows)
+        taken = source.take(window, connection)
+        assert {day: taken.days[day] for day in days[:2]} == before
+        counted = f"select event_date, count(*) from ({taken.query.sql}) group by 1 order by 1"
+        found = connection.execute(counted, dict(taken.query.parameters)).fetchall()
+    assert found == [(days[0], 1), (days[1], 1), (days[2], 2)]
