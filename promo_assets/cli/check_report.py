@@ -40,14 +40,20 @@ CONCERNED = {
     "user_missing": ("event_type", "user_id", "device_id"),
     "quantity_unreadable": ("event_type", "quantity"),
     "quantity_not_positive": ("event_type", "quantity"),
+    "quantity_too_large": ("event_type", "quantity"),
     "price_unreadable": ("event_type", "unit_price"),
+    "price_too_precise": ("event_type", "unit_price"),
     "price_negative": ("event_type", "unit_price"),
+    "price_too_large": ("event_type", "quantity", "unit_price"),
     "discount_unreadable": ("event_type", "discount"),
+    "discount_too_precise": ("event_type", "discount"),
     "discount_negative": ("event_type", "discount"),
     "discount_above_amount": ("quantity", "unit_price", "discount"),
     "offer_missing": ("event_type", "offer_id"),
     "probability_out_of_range": ("assignment_probability",),
+    "event_id_reused": ("event_id", "event_type", "item_id"),
     "duplicate": ("event_id",),
+    "equal_row": ("event_type", "user_id", "item_id"),
 }
 """The columns of a rejected row that show why."""
 

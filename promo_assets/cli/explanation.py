@@ -15,6 +15,7 @@ import polars as pl
 from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
+from promo_assets.people.identifiers import identifier
 from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.settings import Settings
 from promo_assets.warehouse.reading import Read, row
@@ -50,7 +51,7 @@ def explain(user: str, day: date, read: Read, settings: Settings) -> str:
     ``user``: an account's id as the source delivers it, or a pseudonym as the export shows it.
     Raises `UnknownUserError` when the user has no snapshot on the day.
     """
-    key = pseudonym(user, "account", installation.pseudonym_keys(settings)[0])
+    key = pseudonym(identifier(user), "account", installation.pseudonym_keys(settings)[0])
     if read(KNOWN, {"user": user}).row(0) != (None, None):
         key = user
     keys = {"user": key, "day": day}

@@ -66,7 +66,14 @@ _VALUES = ", ".join(
     if column.name not in ("event_id", "event_date")
 )
 EVENT_KEY = f"coalesce(event_id, md5(concat_ws(chr(31), {_VALUES})))"
-"""The key of a delivered row in SQL: rows with the same key are the same event."""
+"""The key of a delivered row in SQL: its event_id, or a hash of its content. Rows with the same key
+and content are the same event."""
+
+EQUAL_ROWS_KEPT = (
+    f"{EVENT_KEY} || case when event_id is null then '#' || row_number() over "
+    f"(partition by {EVENT_KEY} order by source_file, source_row) else '' end"
+)
+"""The same where equal rows without an event_id are different events: they are numbered."""
 
 EVENT_TYPES = (
     EventType("view", "An item or page was viewed."),
@@ -91,13 +98,19 @@ REASONS = {
     "user_missing": "neither user_id nor device_id is given",
     "quantity_unreadable": "an order line's quantity is missing or is not a whole number",
     "quantity_not_positive": "an order line's quantity is below 1",
-    "price_unreadable": "an order line's unit_price is missing or is not an amount",
+    "quantity_too_large": "quantity is above 1,000,000: perhaps a code or a time",
+    "price_unreadable": "unit_price is not an amount, or is missing from an order line",
+    "price_too_precise": "unit_price has more than two decimals: perhaps 1.299 means 1299",
     "price_negative": "unit_price is below 0",
+    "price_too_large": "unit_price is above 10,000,000,000, or the line's amount above 10^12",
     "discount_unreadable": "discount is not an amount",
+    "discount_too_precise": "discount has more than two decimals",
     "discount_negative": "discount is below 0",
     "discount_above_amount": "an order line's discount is larger than quantity * unit_price",
     "offer_missing": "an offer event names no offer_id",
     "probability_out_of_range": "assignment_probability is not a number in (0, 1]",
-    "duplicate": "another row of the partition has the same event_id",
+    "event_id_reused": "an earlier usable row of the day has the same event_id and other content",
+    "duplicate": "an earlier usable row of the day has the same event_id and content",
+    "equal_row": "an earlier usable row of the day is equal, and neither has an event_id",
 }
 """Reason codes of ``core.rejected_events``, in the order in which they are tried."""

@@ -26,7 +26,7 @@ from promo_assets.gates.engine import (
     rule_expectation,
     summary_query,
 )
-from promo_assets.gates.suites import Rule, own_columns, quoted, suite_of
+from promo_assets.gates.suites import Rule, own_columns, quoted, select_of_days, suite_of
 from promo_assets.gates.verdict import Finding, Verdict, json_safe
 from promo_assets.warehouse.connection import Warehouse
 
@@ -60,13 +60,7 @@ class _Slice:
     @property
     def select_days(self) -> str:
         """A select of the slice's days, as column ``day``."""
-        if self.window is None:
-            return "select cast(null as date) as day where false"
-        start, end = self.window
-        return (
-            "select cast(range as date) as day "
-            f"from range(date '{start}', date '{end}', interval 1 day)"
-        )
+        return select_of_days(self.window)
 
     def attributed(self, rows: int, by_day: Mapping[date, int]) -> dict[date, int]:
         """``by_day`` in order, or nothing where some rows lack a day or have one of another

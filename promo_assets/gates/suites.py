@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from promo_assets.contract.tables import ContractError, Expectation, Severity, TableContract
@@ -68,6 +69,17 @@ def own_columns(arguments: Mapping[str, Any]) -> list[str]:
 def quoted(name: str) -> str:
     """A (dotted) name as SQL identifiers."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+def select_of_days(window: tuple[date, date] | None) -> str:
+    """A select of the days of a window (the end is not in it), as column ``day``."""
+    if window is None:
+        return "select cast(null as date) as day where false"
+    start, end = window
+    return (
+        "select cast(range as date) as day "
+        f"from range(date '{start}', date '{end}', interval 1 day)"
+    )
 
 
 def _columns(contract: TableContract) -> Rule:

@@ -27,6 +27,7 @@ STRATEGIES = dg.AssetSelection.assets("strategy/segment_strategy", "strategy/ass
 DIMENSIONS = dg.AssetSelection.assets(
     "core/calendar",
     "core/event_types",
+    "core/gate_limits",
     "core/items",
     "core/users",
     "core/offers",

@@ -42,17 +42,21 @@ class Links(NamedTuple):
     """Every pair of a device and an account that was ever linked, as codes, one row a pair.
 
     ``device[e]``, ``account[e]``: indices into ``devices`` and ``accounts``, which are sorted.
-    ``stated[e]``: the day (as an ordinal) from which the shop states the pair; a large number
-    where it doesn't. ``logins``: ordinals of log-in days, ascending, with their pair.
+    ``logins``: ordinals of log-in days, ascending, with their pair. ``stated_pair[s]``: the pair
+    of a statement that the shop delivered on the days (as ordinals) from ``known_from[s]`` to
+    before ``known_until[s]``, and that holds from the day ``stated_since[s]`` on.
     """
 
     devices: pl.Series
     accounts: pl.Series
     device: Codes
     account: Codes
-    stated: Codes
     login_day: Codes
     login_pair: Codes
+    stated_pair: Codes
+    stated_since: Codes
+    known_from: Codes
+    known_until: Codes
 
 
 class State(NamedTuple):
@@ -79,12 +83,14 @@ def changes(
     """Whose attribution changes on each of ``days``, against the day before; `CHANGES` columns.
 
     ``logins``: event_date, device_id, user_id, complete for the ``link_days`` before the first
-    day. ``statements``: device_id, user_id, linked_at (null = always). ``days``: consecutive;
+    day. ``statements``: device_id, user_id, linked_at (null = always), each with the days on which
+    the shop states it: known_from (null = ever) to before known_until (null = still), so that
+    what is stated first or no longer today changes something today. ``days``: consecutive;
     ``first`` is the first day of all, before which nobody was attributed. The newest change of
     an identifier holds until the next one; an identifier without one is an account that stands
     for itself, or a device that belongs to nobody. Rows of a day depend on log-ins of its last
-    ``link_days`` + 1 days and on statements of that day or before, not on which other days are
-    asked for.
+    ``link_days`` + 1 days and on what was stated on that day and the day before, not on which other
+    days are asked for.
     """
     links = _links(logins, statements)
     frames = [pl.DataFrame(schema=CHANGES)]
@@ -104,29 +110,37 @@ def _nobody(links: Links) -> State:
 
 
 def _links(logins: pl.DataFrame, statements: pl.DataFrame) -> Links:
-    stated = statements.group_by("device_id", "user_id").agg(
-        pl.col("linked_at").dt.date().fill_null(date.min).min().alias("since")
-    )
+    names = ("device_id", "user_id")
     pairs = (
-        pl.concat([logins.select("device_id", "user_id"), stated.select("device_id", "user_id")])
+        pl.concat([logins.select(names), statements.select(names)])
         .unique()
         .sort("device_id", "user_id")
         .with_row_index("pair")
         .with_columns(pl.col("pair").cast(pl.Int64))
-        .join(stated, on=["device_id", "user_id"], how="left", maintain_order="left")
     )
     devices, accounts = (pairs[name].unique().sort() for name in ("device_id", "user_id"))
     seen = logins.join(pairs, on=["device_id", "user_id"]).sort("event_date")
-    since = pairs["since"].to_list()
+    stated = statements.join(pairs, on=names).with_columns(
+        pl.col("linked_at").dt.date().fill_null(date.min),
+        pl.col("known_from").fill_null(date.min),
+        pl.col("known_until").fill_null(date.max),
+    )
     return Links(
         devices,
         accounts,
         np.asarray(devices.search_sorted(pairs["device_id"]), dtype=np.int64),
         np.asarray(accounts.search_sorted(pairs["user_id"]), dtype=np.int64),
-        np.array([day.toordinal() if day else NEVER for day in since], dtype=np.int64),
-        np.array([day.toordinal() for day in seen["event_date"]], dtype=np.int64),
+        _ordinals(seen["event_date"]),
         seen["pair"].to_numpy().astype(np.int64),
+        stated["pair"].to_numpy().astype(np.int64),
+        _ordinals(stated["linked_at"]),
+        _ordinals(stated["known_from"]),
+        _ordinals(stated["known_until"]),
     )
+
+
+def _ordinals(days: pl.Series) -> Codes:
+    return np.array([day.toordinal() for day in days], dtype=np.int64)
 
 
 def _states(links: Links, days: Sequence[date], rules: Rules) -> Iterator[tuple[date, State]]:
@@ -138,11 +152,21 @@ def _states(links: Links, days: Sequence[date], rules: Rules) -> Iterator[tuple[
         last_login[links.login_pair[taken:upto]] = links.login_day[taken:upto]
         taken = upto
         by_login = last_login > day.toordinal() - rules.link_days
-        yield day, _state(links, by_login, links.stated <= known, rules)
+        yield day, _state(links, by_login, _stated_since(links, day.toordinal(), known), rules)
 
 
-def _state(links: Links, by_login: Mask, by_statement: Mask, rules: Rules) -> State:
+def _stated_since(links: Links, day: int, known: int) -> Codes:
+    """For each pair the day from which the shop's statements of ``day`` link it, as far as that is
+    no later than ``known``; `NEVER` where they don't."""
+    holds = (links.known_from <= day) & (day < links.known_until) & (links.stated_since <= known)
+    since = np.full(len(links.device), NEVER)
+    np.minimum.at(since, links.stated_pair[holds], links.stated_since[holds])
+    return since
+
+
+def _state(links: Links, by_login: Mask, stated_since: Codes, rules: Rules) -> State:
     """The attribution that the links in force give."""
+    by_statement = stated_since < NEVER
     people = _components(links, by_statement)[: len(links.accounts)]
     valid = by_login | by_statement
     shared = _people_on(links, valid, people) > rules.people_per_device
@@ -153,7 +177,7 @@ def _state(links: Links, by_login: Mask, by_statement: Mask, rules: Rules) -> St
     size = np.bincount(np.concatenate([of_account, of_device[~shared]]), minlength=len(component))
     oversized = size > rules.identifiers
 
-    first = _first_account(links, by_statement, of_account, len(component))
+    first = _first_account(links, stated_since, of_account, len(component))
     account_user = np.where(oversized[of_account], np.arange(len(of_account)), first[of_account])
     attributed = np.zeros(len(links.devices), dtype=bool)
     attributed[links.device[valid]] = True
@@ -180,10 +204,10 @@ def _people_on(links: Links, valid: Mask, people: Codes) -> Codes:
     return np.bincount(pairs[:, 0], minlength=len(links.devices))
 
 
-def _first_account(links: Links, stated: Mask, of_account: Codes, components: int) -> Codes:
+def _first_account(links: Links, stated_since: Codes, of_account: Codes, components: int) -> Codes:
     """The account that stands for each component: the one stated first, then the smallest."""
     since = np.full(len(links.accounts), NEVER)
-    np.minimum.at(since, links.account[stated], links.stated[stated])
+    np.minimum.at(since, links.account, stated_since)
     order = np.lexsort((np.arange(len(since)), since))[::-1]
     first = np.full(components, NOBODY, dtype=np.int64)
     first[of_account[order]] = order  # The last one written to a component is its smallest.

@@ -21,6 +21,7 @@ import duckdb
 
 from promo_assets.contract.home import Home
 from promo_assets.contract.tables import TableContract
+from promo_assets.people.identifiers import identifier
 from promo_assets.people.pseudonyms import PSEUDONYM, fingerprint, pseudonym
 from promo_assets.privacy.mentions import (
     KEY_COLUMNS,
@@ -161,7 +162,8 @@ def erase(
     `UnknownPersonError`, before anything was changed; `WarehouseError` and `BusyFileError` where
     something is in use.
     """
-    own = frozenset(pseudonym(user, "account", key) for key in keys)
+    named = {user, identifier(user)}
+    own = frozenset(pseudonym(name, "account", key) for name in named for key in keys)
     if PSEUDONYM.fullmatch(user):
         own |= {user}
     warehouse = place.warehouse

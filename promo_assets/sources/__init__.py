@@ -17,6 +17,8 @@ import duckdb
 from pydantic import SecretStr
 
 from promo_assets.contract.days import Window
+from promo_assets.contract.limits import Gates
+from promo_assets.people.identifiers import Spellings
 from promo_assets.warehouse.publish import Query
 
 
@@ -92,6 +94,18 @@ class Source(Protocol):
     @property
     def version(self) -> str:
         """Of the delivered data, where it has one."""
+
+    @property
+    def gates(self) -> Gates:
+        """What the gates of its events tolerate."""
+
+    @property
+    def ids(self) -> Spellings:
+        """How its identifiers are made alike."""
+
+    @property
+    def equal_rows_kept(self) -> bool:
+        """Whether equal rows without an event_id are different events."""
 
     def take(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Taken:
         """The rows delivered for the days of ``window``: the columns of ``raw.events`` without

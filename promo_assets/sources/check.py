@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from promo_assets.contract.days import Window
-from promo_assets.contract.events import EVENT_KEY, EVENT_TYPES
+from promo_assets.contract.events import EQUAL_ROWS_KEPT, EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.project import MODELS
 from promo_assets.sources import SourceError
 from promo_assets.sources.files import Files
@@ -30,10 +30,10 @@ AT_ONCE = 1_000_000
 PLAUSIBLE = date(2000, 1, 1)
 """Where ``PROMO_START`` is not set, the data starts with its first day from here on."""
 
-TOLERATED = ("duplicate", "before_partition")
+TOLERATED = ("duplicate",)
 REJECTED_SHARE, REJECTED_FEW = 0.05, 10
-"""The gate of core.events: more than `REJECTED_FEW` rejected rows and more than `REJECTED_SHARE` of
-a day, those `TOLERATED` aside, hold it back."""
+"""Nearly the gate of core.events, by rows alone: more than `REJECTED_FEW` rejected rows and more
+than `REJECTED_SHARE` of a day, those `TOLERATED` aside, hold it back."""
 
 SHOWN = 3
 """Rejected rows that are kept as examples, by reason."""
@@ -111,11 +111,12 @@ def _judge(
 ) -> None:
     """Reject rows as ``core.rejected_events`` does."""
     _declare_event_types(connection)
+    key = EQUAL_ROWS_KEPT if source.equal_rows_kept else EVENT_KEY
     for window in _windows(facts.days):
         query = source.rows(window, inventory)
         try:
             connection.execute(
-                f"create or replace table raw.events as select *, {EVENT_KEY} as event_key "
+                f"create or replace table raw.events as select *, {key} as event_key "
                 f"from ({query.sql})",
                 dict(query.parameters),
             )

@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 import duckdb
 
 from promo_assets.contract.days import Window
+from promo_assets.contract.limits import Gates, Tolerance
+from promo_assets.people.identifiers import Spellings
 from promo_assets.sources import LINK_COLUMNS, DeliveredDay, SourceError, Taken, nothing
 from promo_assets.warehouse.publish import Query
 
@@ -264,6 +266,15 @@ from read_parquet($transactions)
 was made, so consent is taken as given."""
 
 
+GATES = Gates(
+    tolerated={
+        "before_partition": Tolerance(
+            at_most=1.0, note="the sends of campaigns that began before the first partition"
+        )
+    }
+)
+
+
 @dataclass(frozen=True)
 class CompleteJourney:
     """The installed data set; ``first`` is the first partition, which takes earlier sends too."""
@@ -272,6 +283,9 @@ class CompleteJourney:
     version: str
     first: date
     name: str = "complete_journey"
+    gates: Gates = GATES
+    ids: Spellings = field(default_factory=dict)
+    equal_rows_kept: bool = False
 
     @classmethod
     def installed(cls, first: date) -> CompleteJourney:

@@ -18,6 +18,8 @@ from pathlib import Path
 import duckdb
 
 from promo_assets.contract.days import Window
+from promo_assets.contract.limits import Gates
+from promo_assets.people.identifiers import Spellings
 from promo_assets.sources import DeliveredDay, Delivery, SourceError, Taken
 from promo_assets.sources.addresses import Address
 from promo_assets.sources.content import reason_of
@@ -148,6 +150,18 @@ class Database:
         """Raise `SourceError` where the database can't be read as things are now."""
         with duckdb.connect() as connection:
             self._event_table(connection)
+
+    @property
+    def gates(self) -> Gates:
+        return self.mapping.gates
+
+    @property
+    def ids(self) -> Spellings:
+        return self.mapping.ids
+
+    @property
+    def equal_rows_kept(self) -> bool:
+        return self.mapping.equal_rows == "keep"
 
     def take(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Taken:
         """Counted first, read afterwards: a row that comes between is read, and makes its day late

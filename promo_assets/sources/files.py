@@ -19,10 +19,17 @@ from typing import Any
 import duckdb
 
 from promo_assets.contract.days import Window
+from promo_assets.contract.limits import Gates
+from promo_assets.people.identifiers import Spellings
 from promo_assets.sources import DeliveredDay, Delivery, SourceError, Taken, nothing
 from promo_assets.sources.dimensions import Dimensions, TableFile
 from promo_assets.sources.formats import FILE, ROW, Layout
-from promo_assets.sources.inventory import DeliveredFile, Inventory
+from promo_assets.sources.inventory import (
+    DAYS_AHEAD,
+    EARLIEST,
+    DeliveredFile,
+    Inventory,
+)
 from promo_assets.sources.mapping import COLUMNS, RELATION, SourceMapping, load_mapping
 from promo_assets.warehouse.publish import Query
 
@@ -30,7 +37,16 @@ MAPPED = """
 select
     * exclude (happened_at, "{file}", "{row}"),
     greatest(
-        coalesce(cast(happened_at as date), cast($days_{n} as date[])["{file}" + 1], $first),
+        coalesce(
+            case
+                when happened_at >= timestamp '{earliest}' and not coalesce(
+                    cast(happened_at as date)
+                    > cast($days_{n} as date[])["{file}" + 1] + {days_ahead}, false
+                ) then cast(happened_at as date)
+            end,
+            cast($days_{n} as date[])["{file}" + 1],
+            $first
+        ),
         $first
     ) as event_date,
     $paths_{n}["{file}" + 1] as source_file,
@@ -78,6 +94,18 @@ class Files:
             yield inventory
         finally:
             inventory.close()
+
+    @property
+    def gates(self) -> Gates:
+        return self.mapping.gates
+
+    @property
+    def ids(self) -> Spellings:
+        return self.mapping.ids
+
+    @property
+    def equal_rows_kept(self) -> bool:
+        return self.mapping.equal_rows == "keep"
 
     def take(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Taken:
         with self.inventory(connection) as inventory:
@@ -152,6 +180,8 @@ class Files:
         # Parquet numbers the rows of each file, other readers those of all files together.
         before = "" if layout.format == "parquet" else f' - $before_{number}["{FILE}" + 1]'
         return MAPPED.format(
+            earliest=EARLIEST,
+            days_ahead=DAYS_AHEAD,
             n=number,
             file=FILE,
             row=ROW,

@@ -44,13 +44,17 @@ create table if not exists days (
 ) without rowid;
 create index if not exists by_day on days (folder, day, path, row_count);
 """
-VERSION = 2
+VERSION = 3
 """Of the schema and of what is counted; a new one starts the inventory anew."""
 
 PATIENCE = 60
 """Seconds that a process waits while another one writes what it found."""
 
 EPOCH = date(1970, 1, 1)
+EARLIEST = date(1990, 1, 1)
+DAYS_AHEAD = 366
+"""A time before `EARLIEST`, or more than so many days after the day in its file's name, is that of
+a wrong clock: its row belongs to the file's day, and makes no other day late."""
 UNDATED = -(10**9)
 """The day of rows without a readable time in a file without a date in its name: before all."""
 
@@ -98,9 +102,10 @@ class _Found:
     days: dict[int, int] | None = field(default_factory=dict)
 
     def add(self, day: int | None, count: int) -> None:
-        if day is None:
-            named = day_in(self.seen.path)
-            day = (named - EPOCH).days if named else UNDATED
+        named = day_in(self.seen.path)
+        own = (named - EPOCH).days if named else UNDATED
+        if day is None or day < (EARLIEST - EPOCH).days or (named and day > own + DAYS_AHEAD):
+            day = own
         assert self.days is not None
         self.days[day] = self.days.get(day, 0) + count
 

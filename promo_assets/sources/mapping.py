@@ -15,7 +15,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from promo_assets.contract.events import EVENT_COLUMNS
+from promo_assets.contract.limits import Gates
+from promo_assets.contract.limits import problems as limit_problems
 from promo_assets.contract.located_yaml import Location, Problem, load, nearest
+from promo_assets.people.identifiers import Spelling
 from promo_assets.sources import (
     CONSENT_COLUMNS,
     ITEM_COLUMNS,
@@ -75,6 +78,13 @@ class SourceMapping(_Strict):
     drop: tuple[Text, ...] = Field(default=(), description="Delivered columns never taken.")
     not_delivered: tuple[str, ...] = Field(
         default=(), description="Contract columns that the shop no longer delivers."
+    )
+    gates: Gates = Field(default=Gates(), description="What the gates of events tolerate.")
+    ids: dict[str, tuple[Spelling, ...]] = Field(
+        default={}, description="How identifiers that are spelled in several ways become one."
+    )
+    equal_rows: Literal["drop", "keep"] = Field(
+        default="drop", description="Rows without an event_id that are equal: one event, or many."
     )
     events: Text | tuple[Text, ...] = Field(default=(), description="Globs of the event files.")
     ignore: tuple[Text, ...] = Field(
@@ -265,6 +275,10 @@ def cents_sql(text: str) -> str:
 
 def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
     """What each key alone allows, but not together: where, and what is wrong."""
+    yield from limit_problems(mapping.gates)
+    for name in mapping.ids:
+        if name not in IDENTIFIERS:
+            yield ("ids", name), f"ids: {name!r} is spelled as it is; {nearest(name, IDENTIFIERS)}"
     known: dict[str, tuple[Collection[str], str]] = {
         "columns": (COLUMNS, "is no column of the contract"),
         "values": (tuple(name for name in COLUMNS if name != "event_time"), "takes no values"),

@@ -23,6 +23,7 @@ WITHOUT_LINEAGE = {
     "core.consents",
     "core.device_links",
     "core.event_types",
+    "core.gate_limits",
     "core.items",
     "core.offers",
     "core.users",

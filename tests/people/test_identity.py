@@ -21,6 +21,7 @@ DEFAULT = Rules()
 
 Login = tuple[int, str, str]
 Statement = tuple[int | None, str, str]
+Known = tuple[int | None, int | None]
 Attribution = dict[str, tuple[str | None, str]]
 
 
@@ -34,12 +35,15 @@ def logins_of(logins: Sequence[Login]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema, orient="row")
 
 
-def statements_of(statements: Sequence[Statement]) -> pl.DataFrame:
+def statements_of(statements: Sequence[Statement], known: Known = (None, None)) -> pl.DataFrame:
+    """Statements that are delivered from the day ``known[0]`` to before the day ``known[1]``."""
+    days = [None if number is None else day_of(number) for number in known]
     rows = [
-        (device, account, None if number is None else datetime(2024, 1, 1 + number, 9))
+        (device, account, None if number is None else datetime(2024, 1, 1 + number, 9), *days)
         for number, device, account in statements
     ]
     schema = {"device_id": pl.String, "user_id": pl.String, "linked_at": pl.Datetime("us")}
+    schema |= {"known_from": pl.Date, "known_until": pl.Date}
     return pl.DataFrame(rows, schema, orient="row")
 
 
@@ -122,6 +126,22 @@ def test_hindsight_only_when_asked() -> None:
 
 def test_nothing_linked_is_nothing_changed() -> None:
     assert found([]) == []
+
+
+@pytest.mark.parametrize("linked", [None, 1])
+def test_a_link_that_is_stated_late_has_effect_from_the_day_on_which_it_is_stated(
+    linked: int | None,
+) -> None:
+    frames = [statements_of([(linked, "tablet", "anna")], (4, 7))]
+    days = [day_of(number) for number in range(DAYS)]
+    told = changes(logins_of([]), pl.concat(frames), days, DEFAULT, first=FIRST)
+    assert [((day - FIRST).days, who, user) for day, who, _, user, _ in told.iter_rows()] == [
+        (4, "tablet", "anna"),
+        (7, "tablet", None),
+    ]
+    # Each day alone says the same: yesterday is what was stated yesterday.
+    alone = [changes(logins_of([]), pl.concat(frames), [day], DEFAULT, first=FIRST) for day in days]
+    assert pl.concat(alone).equals(told)
 
 
 # Against an oracle: a graph search over sets, day by day.

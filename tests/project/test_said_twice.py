@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from promo_assets.contract.project import EXPECTATIONS, MODELS, PROJECT
+from promo_assets.contract.project import EXPECTATIONS, MODELS
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.people.consent import ATTRIBUTIONS
-from promo_assets.sources.check import REJECTED_FEW, REJECTED_SHARE, TOLERATED
 
 
 def plain(path: Path) -> str:
@@ -67,19 +66,3 @@ def test_a_segments_reason_tells_the_threshold_that_decided() -> None:
 def test_the_gate_of_segments_has_the_models_thresholds(pattern: str, name: str) -> None:
     (found,) = re.findall(pattern, plain(EXPECTATIONS / "segments" / "user_segments.yaml"))
     assert found == constant(USER_SEGMENTS, name)
-
-
-def test_promo_check_foretells_the_gate_of_events() -> None:
-    suite = plain(EXPECTATIONS / "core" / "events.yaml")
-    bounds = re.findall(r"r\.n > (\d+) and r\.n > ([\d.]+) \*", suite)
-    assert bounds == [(str(REJECTED_FEW), str(REJECTED_SHARE))]
-    (tolerated,) = re.findall(r"reason not in \(([^)]*)\)", suite)
-    assert tuple(re.findall(r"'(\w+)'", tolerated)) == TOLERATED
-    for page in ("bring-your-own.md", "data-contract.md"):
-        told = " ".join((PROJECT / "docs" / page).read_text(encoding="utf-8").split())
-        assert re.search(
-            rf"More than {REJECTED_SHARE:.0%}".replace("%", " %")
-            + r" rejected rows.{0,12}\(and more "
-            rf"than {REJECTED_FEW}\)",
-            told.replace("**", ""),
-        ), page

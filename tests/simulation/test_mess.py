@@ -13,9 +13,9 @@ import pytest
 
 from promo_assets import installation
 from promo_assets.contract.days import Window
-from promo_assets.contract.events import EVENT_TYPES, REASONS
+from promo_assets.contract.events import EVENT_TYPES
 from promo_assets.settings import Settings
-from promo_assets.simulation.mess import LOST
+from promo_assets.simulation.mess import KINDS, LOST
 from promo_assets.sources import open_source
 from promo_assets.warehouse.models.parsing import load_model
 
@@ -91,8 +91,9 @@ def test_rejected_rows_are_exactly_those_of_the_truth(
     delivered, rejected = ingested(folder, tmp_path / "home")
     assert delivered.equals(expected(folder, "event_date"))
     assert rejected.equals(expected(folder, "event_date", "reason"))
-    # Every reason that a files source can meet, but rows after their partition.
-    assert set(rejected["reason"]) == set(REASONS) - {"after_partition"}
+    assert set(rejected["reason"]) == {reason for reason in KINDS.values() if reason} | {
+        "before_partition"
+    }
 
 
 def test_some_mess_keeps_every_day_below_the_gate(made: Made, tmp_path: Path) -> None:

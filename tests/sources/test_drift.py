@@ -209,3 +209,42 @@ def test_a_sparse_column_is_not_waited_for(shop: Shop) -> None:
     quiet: Sequence[Event] = [row for row in shop.events(BEFORE) if row["event_type"] == "view"]
     shop.deliver(BEFORE, quiet)
     assert take(shop, BEFORE, BEFORE).failed == ()
+
+
+def taken_in(tmp_path: Path, days: Sequence[tuple[int, int]], total: int = 30) -> list[Finding]:
+    """What the gate of the last of ``days`` finds; each has so many sales of customers and of
+    nobody known, at a till."""
+    shop = Shop(tmp_path / "tills")
+    for number, (known, anonymous) in enumerate(days):
+        sale = {"event_type": "purchase", "item_id": "x", "quantity": 1, "unit_price": "10.00"}
+        rows = [{"user_id": f"c{n}"} for n in range(known)]
+        rows += [{"device_id": f"till-{n}"} for n in range(anonymous)]
+        at = f"{shop.day(number)}T23:00:00"
+        shop.deliver(
+            number,
+            [
+                {"event_id": f"{number}-{n}", "event_time": at, **sale, **row}
+                for n, row in enumerate(rows)
+            ],
+        )
+    assert not take(shop, 0, len(days) - 2).blocked
+    return list(take(shop, len(days) - 1, len(days) - 1).failed)
+
+
+def test_a_sunday_on_which_nobody_bought_anonymously_is_like_other_sundays(
+    tmp_path: Path,
+) -> None:
+    week = [(30, 30)] * 6
+    days = [*week, (30, 1), *week, (30, 1), *week, (30, 0)]
+    assert taken_in(tmp_path / "once", days) == []
+    assert taken_in(tmp_path / "always", [*week, (30, 0)] * 3) == []
+
+
+def test_an_optional_column_that_other_weeks_had_is_told_and_not_held_back(tmp_path: Path) -> None:
+    # A Monday on which the tills were shut, once; and a week later they are again.
+    days = [(30, 30)] * 14
+    days[7] = (30, 4)
+    (told,) = taken_in(tmp_path / "told", [*([(30, 30)] * 7), *days[:7], *days[:7], (30, 0)])[:1]
+    assert (told.expectation, told.severity) == ("columns_are_delivered", "critical")
+    (told,) = taken_in(tmp_path / "held", [*days[7:8], *days[:7], *days[:7], *days[:6], (30, 0)])
+    assert (told.expectation, told.severity) == ("columns_are_as_a_week_before", "warning")

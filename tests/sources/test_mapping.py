@@ -249,3 +249,32 @@ def test_names_and_values_with_quotes_are_only_text() -> None:
     )
     (row,) = mapped(mapping, """select 'x''y' as "a""b", 'z' as "q'r" """)
     assert row == {"user_id": "it's", "channel": "o'clock", "extra": '{"q\'r": "z"}'}
+
+
+def test_what_a_shop_tolerates_is_read_and_each_mistake_is_told_with_its_line(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_text(
+        "gates:\n  rejected: 0.08\n  tolerated:\n    user_missing: {at_most: 0.3, note: no card}\n"
+    )
+    gates = load_mapping(path).gates
+    assert gates.rejected == 0.08
+    assert gates.tolerated["user_missing"].at_most == 0.3
+    path.write_text(
+        "gates:\n  rejected: 5\n  tolerated:\n    user_missing: {at_most: 0.3}\n"
+        "    duplicate: {at_most: lots, note: n}\n"
+    )
+    with pytest.raises(MappingError) as wrong:
+        load_mapping(path)
+    assert [line.split(":")[1] for line in str(wrong.value).splitlines()] == ["2", "4", "5"]
+    path.write_text(
+        "gates:\n  rejected_by_type: {sale: 0.1}\n  tolerated:\n"
+        "    user_mising: {at_most: 0.3, note: n}\n"
+    )
+    with pytest.raises(MappingError) as wrong:
+        load_mapping(path)
+    told = str(wrong.value).splitlines()
+    assert f"{path}:2: gates.rejected_by_type: 'sale' is no event type" in told[0]
+    assert f"{path}:4: gates.tolerated: 'user_mising' is nothing that" in told[1]
+    assert "did you mean 'user_missing'?" in told[1]
