@@ -15,7 +15,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 from pydantic import SecretStr
 
 from promo_assets.contract.days import Window
@@ -30,7 +36,7 @@ from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import Slice, prepare, publish, stage
 
 FIRST = date(2024, 6, 1)
-DAYS = 4
+DAYS = 3
 RAW = load_contracts(EXPECTATIONS)["raw.events"]
 (KEPT,) = (one for one in RAW.expectations if one.name == "published_rows_are_kept")
 GATE = f"with window_days as (select unnest($days) as day) select distinct day from ({KEPT.query})"
@@ -72,6 +78,14 @@ class Deliveries(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.place.cleanup()
+
+    @initialize()
+    def begin(self) -> None:
+        """Every day is published, of two files."""
+        for day in range(DAYS):
+            self.add("a", day, 2)
+            self.add("b", day, 1)
+        self.take(0, DAYS)
 
     # What the shop does.
 
@@ -275,7 +289,7 @@ QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 class TestDeliveries(Deliveries.TestCase):
-    settings = settings(max_examples=4, stateful_step_count=12, **QUIET)
+    settings = settings(max_examples=6, stateful_step_count=12, **QUIET)
 
 
 @pytest.mark.slow
