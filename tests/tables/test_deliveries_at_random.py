@@ -90,6 +90,9 @@ class Deliveries(RuleBasedStateMachine):
     # What the shop does.
 
     @rule(name=names, day=days, count=st.integers(1, 4))
+    def more(self, name: str, day: int, count: int) -> None:
+        self.add(name, day, count)
+
     def add(self, name: str, day: int, count: int) -> None:
         """New rows: in a new file, or late at the end of one that is there."""
         rows = [(f"e{self.number + n}", day, "first") for n in range(count)]
@@ -103,6 +106,7 @@ class Deliveries(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.files)))
         self.number += 1
         self.write(name, [(id_, day, f"v{self.number}") for id_, day, _ in self.files[name]])
+        self.perhaps_take(data)
 
     @precondition(lambda self: self.files)
     @rule(data=st.data())
@@ -111,6 +115,7 @@ class Deliveries(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.files)))
         kept = data.draw(st.integers(0, max(len(self.files[name]) - 1, 0)))
         self.write(name, self.files[name][:kept])
+        self.perhaps_take(data)
 
     @precondition(lambda self: self.files)
     @rule(data=st.data())
@@ -119,6 +124,7 @@ class Deliveries(RuleBasedStateMachine):
         del self.files[name]
         self.broken.discard(name)
         (self.events / f"{name}.csv").unlink()
+        self.perhaps_take(data)
 
     @precondition(lambda self: self.files)
     @rule(data=st.data(), to=names)
@@ -129,6 +135,7 @@ class Deliveries(RuleBasedStateMachine):
             self.broken.discard(name)
             (self.events / f"{name}.csv").unlink()
             self.write(to, rows)
+        self.perhaps_take(data)
 
     @precondition(lambda self: self.files)
     @rule(data=st.data())
@@ -138,6 +145,11 @@ class Deliveries(RuleBasedStateMachine):
         with (self.events / f"{name}.csv").open("a") as file:
             file.write("half")
         self.broken.add(name)
+
+    def perhaps_take(self, data: st.DataObject) -> None:
+        """Half of the changes are taken in at once."""
+        if data.draw(st.booleans()):
+            self.take(0, DAYS)
 
     # What the platform does.
 
@@ -289,7 +301,7 @@ QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 class TestDeliveries(Deliveries.TestCase):
-    settings = settings(max_examples=6, stateful_step_count=12, **QUIET)
+    settings = settings(max_examples=5, stateful_step_count=10, **QUIET)
 
 
 @pytest.mark.slow
