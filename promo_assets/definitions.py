@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import dagster as dg
@@ -17,13 +18,14 @@ from promo_assets.contract.project import EXPECTATIONS, MODELS
 from promo_assets.contract.tables import ContractError
 from promo_assets.orchestration import automation, report_assets
 from promo_assets.orchestration import late as late_days
+from promo_assets.orchestration import stale as stale_days
 from promo_assets.orchestration.resources import WarehouseResource
 from promo_assets.orchestration.table_asset import table_asset
 from promo_assets.people.pseudonyms import PUBLIC_SOURCES
 from promo_assets.privacy.retention import retain
 from promo_assets.settings import Settings, load_settings
 from promo_assets.sources import deliveries
-from promo_assets.tables import events, models, propensity, strategy
+from promo_assets.tables import events, models, propensity, stale, strategy
 from promo_assets.tables.table import Table
 
 
@@ -54,7 +56,14 @@ def build_tables(settings: Settings) -> list[Table]:
             f"in {MODELS}, or remove the files"
         )
     by_name = {table.contract.table: table for table in tables}
-    complete = [table.with_audit_inputs(by_name) for table in tables]
+    versions = installation.versions(settings)
+    complete = [
+        replace(
+            table.with_audit_inputs(by_name),
+            code_version="+".join(filter(None, (table.code_version, versions.get(table.group)))),
+        )
+        for table in tables
+    ]
     for reader in complete:
         check_kept(reader, by_name)
     return complete
@@ -80,16 +89,16 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     places = settings.places
     warehouse = installation.warehouse(settings)
     tables = build_tables(settings)
-    contracts = {table.contract.table: table.contract for table in tables}
+    by_name = {table.contract.table: table for table in tables}
+    contracts = {name: table.contract for name, table in by_name.items()}
     late = partial(deliveries.look, warehouse, installation.delivery(settings), settings.late_days)
+    older = partial(stale.look, warehouse, by_name, settings.start)
     with warnings.catch_warnings():
         # Dagster's version is locked: what may change with the next one is no news in every log.
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
-        assets = [table_asset(table, partitions, places.data_docs) for table in tables]
-        assets += report_assets.assets(
-            partitions, contracts, places, installation.consent(settings)
-        )
+        assets = [table_asset(table, partitions, places.data_docs, by_name) for table in tables]
+        assets += report_assets.assets(partitions, by_name, places, installation.consent(settings))
     retention = automation.retention(
         partial(
             retain,
@@ -103,7 +112,11 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         assets=assets,
         jobs=[*automation.jobs(), retention.job],
         schedules=[*automation.schedules(), retention],
-        sensors=[*automation.sensors(settings.webhook), late_days.sensor(late, partitions)],
+        sensors=[
+            *automation.sensors(settings.webhook),
+            late_days.sensor(late, partitions),
+            stale_days.sensor(older, partitions),
+        ],
         resources={"warehouse": WarehouseResource.of(warehouse)},
         executor=dg.in_process_executor,
     )

@@ -6,6 +6,8 @@ and reading the environment (``settings.py``).
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -18,7 +20,7 @@ from promo_assets.people.pseudonyms import keys_of
 from promo_assets.privacy.erasure import Place
 from promo_assets.settings import Settings
 from promo_assets.sources import Delivery
-from promo_assets.strategy.experiments.experiment import Experiment
+from promo_assets.strategy.experiments.experiment import Holdout
 from promo_assets.tables import events, propensity, strategy
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.reading import Read
@@ -102,6 +104,30 @@ def learning(settings: Settings) -> propensity.Learning:
     return propensity.Learning(settings.horizon_days, settings.train_every_weeks, store)
 
 
+def versions(settings: Settings) -> Mapping[str, str]:
+    """The version of the settings that a group's rows depend on, the offer catalogue among them:
+    with another version what is published of the group is stale."""
+    decided = settings.model_dump(
+        mode="json",
+        include={
+            "budget",
+            "exploration_budget",
+            "worth_probability",
+            "margin_rate",
+            "holdout_share",
+            "experiment",
+            "consent_purposes",
+            "consent_unknown",
+        },
+    )
+    try:
+        decided["offers"] = strategy.catalogue_version(settings.catalogue)
+    except OSError:  # Whoever reads it says what is wrong.
+        decided["offers"] = None
+    told = json.dumps(decided, sort_keys=True)
+    return {"strategy": hashlib.sha256(told.encode()).hexdigest()[:8]}
+
+
 def deciding(settings: Settings) -> strategy.Given:
     """What strategies depend on."""
     return strategy.Given(
@@ -110,6 +136,12 @@ def deciding(settings: Settings) -> strategy.Given:
         settings.exploration_budget,
         settings.worth_probability,
         settings.margin_rate,
-        Experiment(settings.experiment, settings.holdout_share),
+        Holdout(
+            settings.experiment,
+            settings.holdout_share,
+            settings.holdout_start or settings.start,
+            settings.holdout_days,
+            settings.holdout_analysis_days,
+        ),
         consent(settings),
     )

@@ -17,12 +17,14 @@ from cyclopts import App, CycloptsError, UnknownCommandError
 
 from promo_assets.cli import bringing, deciding, forgetting, running
 from promo_assets.cli.arguments import SHELL, UsageError
+from promo_assets.cli.stopping import CODE, STOPPED
 
 app = App(
     name="promo",
     help="Personalised promotions, decided and measured daily.",
     version=lambda: f"promo-assets {version('promo-assets')}",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 for room in (running, deciding, forgetting, bringing):
     room.add_to(app)
@@ -59,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = " ".join(str(error).replace('"', "'").split()).rstrip(".")
         return _complain(f"{told}; see `{' '.join(filter(None, ('promo', asked)))} --help`", 2)
     except KeyboardInterrupt:
-        print("promo: stopped; what was published before stays published", file=sys.stderr)
-        return 130
+        print(STOPPED, file=sys.stderr)
+        return CODE
     except Exception as error:
         if known := _expected(error):
             return _complain(str(error), known)

@@ -5,25 +5,31 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from promo_assets import installation
+from promo_assets.cli import outcome
+from promo_assets.cli.stopping import stoppable
 from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.orchestration.runs import (
     Phase,
     PhaseResult,
+    cancel,
+    new_batch,
     open_instance,
     plan,
     prepare_home,
     run_days,
+    steps,
 )
 from promo_assets.settings import Settings
 from promo_assets.sources import open_source
@@ -32,9 +38,9 @@ from promo_assets.strategy.offers.catalogue import load_catalogue
 from promo_assets.warehouse.publish import ALWAYS
 from promo_assets.warehouse.reading import Read
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+ENDED = {"STEP_SUCCESS": "", "STEP_FAILURE": "failed or waits", "STEP_SKIPPED": "skipped"}
+Listen = Callable[[Phase, str, str], None]
+"""Is told each phase's events and their steps."""
 SHOWN_FINDINGS = 8
 PLAIN_WIDTH = 120
 """Columns when nobody tells (a pipe, a log of CI): the widest table fits."""
@@ -43,14 +49,14 @@ PLAIN_WIDTH = 120
 def run_with_progress(window: Window, settings: Settings, groups: Sequence[str]) -> int:
     """Run a range with a progress bar; print what failed; return the exit code."""
     results = _run(window, settings, groups)
-    return _verdict(results, window, settings)
+    return outcome.tell(results, window, settings, groups)
 
 
 def run_demo(window: Window, settings: Settings) -> int:
     """The demo: the whole range of a source, then the summary."""
     began = time.perf_counter()
     results = _run(window, settings, ())
-    code = _verdict(results, window, settings)
+    code = outcome.tell(results, window, settings)
     print_summary(window, settings, results)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"\nThe demo took {time.perf_counter() - began:.0f} s; peak memory {peak:.1f} GiB.")
@@ -58,24 +64,34 @@ def run_demo(window: Window, settings: Settings) -> int:
 
 
 def _run(window: Window, settings: Settings, groups: Sequence[str]) -> list[PhaseResult]:
-    console = _console()
-    plan(
-        window, installation.partitions(settings)
-    )  # A wrong range is refused before anything is loaded.
+    partitions = installation.partitions(settings)
+    phases = plan(window, partitions)  # A wrong range is refused before anything is loaded.
     _check(settings, groups)
     with open_instance(settings.places) as instance:
         from promo_assets.definitions import build_definitions
 
         definitions = build_definitions(settings)
-        with _progress(console) as tell:
-            return run_days(
-                window,
-                installation.partitions(settings),
-                definitions,
-                instance,
-                groups=groups,
-                listen=tell,
-            )
+        totals = {phase.job: len(steps(phase, definitions, groups)) for phase in phases}
+        shown = [phase for phase in phases if totals[phase.job]]
+        batch = new_batch()
+        with (
+            stoppable(partial(cancel, instance, batch)) as stopped,
+            _progress(shown, totals) as listen,
+        ):
+            try:
+                return run_days(
+                    window,
+                    partitions,
+                    definitions,
+                    instance,
+                    batch=batch,
+                    groups=groups,
+                    listen=listen,
+                    stopped=stopped,
+                )
+            except KeyboardInterrupt:
+                cancel(instance, batch)
+                raise
 
 
 def _console() -> Console:
@@ -98,7 +114,11 @@ def _check(settings: Settings, groups: Sequence[str]) -> None:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Any]:
+def _progress(phases: Sequence[Phase], totals: Mapping[str, int]) -> Iterator[Listen]:
+    """What is told of each step: a bar a phase on a terminal, elsewhere a line a finished step."""
+    if not sys.stdout.isatty():
+        yield _lines(totals)
+        return
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(bar_width=24),
@@ -106,45 +126,47 @@ def _progress(console: Console) -> Iterator[Any]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[step]}"),
     )
-    with Progress(*columns, console=console) as progress:
-        bars: dict[str, Any] = {}
+    with Progress(*columns, console=_console()) as progress:
+        bars = {
+            phase.job: progress.add_task(phase.title, total=totals[phase.job], step="", start=False)
+            for phase in phases
+        }
 
         def tell(phase: Phase, event: str, step: str) -> None:
-            name = step.replace("__", ".")
-            if phase.job not in bars:
-                bars[phase.job] = progress.add_task(phase.title, total=0, step="")
             bar = bars[phase.job]
-            task = progress.tasks[bar]
             if event == "STEP_START":
-                progress.update(bar, total=(task.total or 0) + 1, step=name)
-            elif event in ("STEP_SUCCESS", "STEP_FAILURE"):
+                progress.start_task(bar)
+                progress.update(bar, step=_table(step))
+            elif event in ENDED:
                 progress.advance(bar)
-                progress.update(bar, step="" if event == "STEP_SUCCESS" else f"{name} failed")
+                progress.update(bar, step=_ended(event, step))
 
         yield tell
 
 
-def _verdict(results: Sequence[PhaseResult], window: Window, settings: Settings) -> int:
-    """Print what failed, one line each, and return 1 if anything did."""
-    failures = [failure for result in results for failure in result.failures]
-    for step, message in failures:
-        print(f"FAILED {step.replace('__', '.')}: {message}")
-    runs = [result.run_id for result in results]
-    with installation.reading(settings) as read:
-        held = _rows(
-            read,
-            "select table_name, expectation, count(distinct day), min(day), sum(row_count),"
-            " any_value(observed) from audit.findings where not passed and severity = 'critical'"
-            " and list_contains($runs, run_id) group by all order by all",
-            {"runs": runs},
-        )
-    for table, expectation, days, first, rows, observed in held:
-        where = "" if first == ALWAYS else f" on {days} day(s) from {first}"
-        print(f"GATE {table}: {expectation} failed{where}{_counted(rows)}: {observed}")
-    if failures or held:
-        print("Held-back days stay in schema staging; published data is unchanged.")
-        return 1
-    return 0
+def _lines(totals: Mapping[str, int]) -> Listen:
+    done: dict[str, int] = {}
+    began: dict[tuple[str, str], float] = {}
+
+    def tell(phase: Phase, event: str, step: str) -> None:
+        began.setdefault((phase.job, step), time.perf_counter())
+        if event in ENDED:
+            done[phase.job] = done.get(phase.job, 0) + 1
+            seconds = time.perf_counter() - began[phase.job, step]
+            of = f"{done[phase.job]}/{totals[phase.job]}"
+            told = _ended(event, step) or _table(step)
+            print(f"{phase.title:<28} {of:>6}  {seconds:6.1f} s  {told}", flush=True)
+
+    return tell
+
+
+def _ended(event: str, step: str) -> str:
+    """What stays to be seen of a step."""
+    return f"{_table(step)} {ENDED[event]}" if ENDED[event] else ""
+
+
+def _table(step: str) -> str:
+    return step.replace("__", ".")
 
 
 def print_summary(window: Window, settings: Settings, results: Sequence[PhaseResult]) -> None:
@@ -157,7 +179,7 @@ def print_summary(window: Window, settings: Settings, results: Sequence[PhaseRes
         _print_tables(console, read, bounds)
         _print_gates(console, read, bounds)
         _print_rejected(console, read, bounds)
-        _print_model(console, read, bounds)
+        _print_model(console, read, last)
         _print_strategies(console, read, last)
     if results:
         stages = ", ".join(f"{result.phase.title} {result.seconds:.0f} s" for result in results)
@@ -234,15 +256,17 @@ def _print_rejected(console: Console, read: Read, bounds: dict[str, date]) -> No
         console.print(f"[bold]{title}[/bold]  {told}", highlight=False)
 
 
-def _print_model(console: Console, read: Read, bounds: dict[str, date]) -> None:
-    trained = _rows(
+def _print_model(console: Console, read: Read, last: date) -> None:
+    """The model that scored the last day, and what became of a newer training."""
+    scored = _rows(
         read,
-        "select week, model_version, auc, auc_low, auc_high, average_precision, log_loss, brier,"
-        " calibration_error, logistic_auc, frequency_auc, recency_auc from propensity.trainings"
-        " where status = 'trained' and week >= $start and week < $end order by week desc limit 1",
-        bounds,
+        "select week, trained.model_version, auc, auc_low, auc_high, average_precision, log_loss,"
+        " brier, calibration_error, logistic_auc, frequency_auc, recency_auc"
+        " from propensity.trainings as trained where status = 'trained' and model_version in"
+        " (select model_version from propensity.scores where as_of_date = $day)",
+        {"day": last},
     )
-    for week, version, auc, low, high, precision, loss, brier, error, *baselines in trained:
+    for week, version, auc, low, high, precision, loss, brier, error, *baselines in scored:
         console.print(
             f"\n[bold]Model[/bold]  version {version} of week {week}: AUC {auc:.4f} "
             f"({low:.4f} to {high:.4f}), average precision {precision:.3f}, log loss {loss:.4f}, "
@@ -252,6 +276,22 @@ def _print_model(console: Console, read: Read, bounds: dict[str, date]) -> None:
             ),
             highlight=False,
         )
+    newer = _rows(
+        read,
+        "select trained.week, trained.model_version, decided.promoted, decided.reason"
+        " from propensity.trainings as trained"
+        " inner join propensity.champions as decided using (week)"
+        " where trained.status = 'trained' and trained.week <= $day"
+        " order by trained.week desc limit 1",
+        {"day": last},
+    )
+    for week, version, promoted, reason in newer:
+        if not any(version == used for _, used, *_ in scored):
+            verdict = "scores from the next week on" if promoted else "lost"
+            console.print(
+                f"  the newest training, version {version} of week {week}, {verdict}: {reason}",
+                highlight=False,
+            )
 
 
 def _print_strategies(console: Console, read: Read, last: date) -> None:

@@ -30,16 +30,54 @@ SHOP_PEOPLE, SHOP_START, SHOP_DAYS = 20_000, date(2024, 1, 1), 60
 
 def add_to(app: App) -> None:
     """Make the commands known."""
-    for command in (run, demo, late, accept, summary, sql, drop, dev):
+    for command in (run, demo, late, accept, stale, summary, sql, drop, dev):
         app.command(command, group=ENGINEERS)
 
 
-def run(*, first: From, last: To, select: Select = ()) -> int:
-    """Materialise a range of days through Dagster, in one go, with a progress bar."""
-    days = window(first, last)
+def run(
+    *,
+    first: From | None = None,
+    last: To | None = None,
+    select: Select = (),
+    stale: Annotated[
+        bool, Parameter(negative=(), help="The stale days and what follows, instead of a range.")
+    ] = False,
+) -> int:
+    """Materialise a range of days through Dagster, in one go, and tell how it goes."""
     from promo_assets.cli.progress import run_with_progress
 
-    return run_with_progress(days, settings(), select)
+    if stale:
+        if first or last or select:
+            raise UsageError("run takes --from and --to, or --stale; see `promo run --help`")
+        return _stale(rebuild=True)
+    if first is None or last is None:
+        missing = "--from" if first is None else "--to"
+        raise UsageError(f"run needs {missing} (or --stale); see `promo run --help`")
+    return run_with_progress(window(first, last), settings(), select)
+
+
+def stale() -> int:
+    """List published days that are older than their inputs, their code or the settings."""
+    return _stale(rebuild=False)
+
+
+def _stale(*, rebuild: bool) -> int:
+    from promo_assets import installation
+    from promo_assets.cli.progress import run_with_progress
+    from promo_assets.tables.stale import look
+
+    told = made()
+    found = look(installation.warehouse(told), tables(told), told.start)
+    if found is None:
+        print("every published day is as new as what it was made of")
+        return 0
+    for line in found.lines():
+        print(line)
+    print(found.told)
+    if rebuild:
+        return run_with_progress(found.window, told, ())
+    print("rebuild them with `promo run --stale`, or turn on the sensor rebuild_stale_days")
+    return 0
 
 
 def demo(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION = "champion"
+KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
+"""The tag by which MLflow's UI opens an experiment in the layout for model training, with metrics
+as columns; without it it guesses."""
 MODEL_FOLDER = "model"
 """Where the model's own files lie among the artifacts of its run."""
 
@@ -198,12 +201,16 @@ class Tracking:
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.registry.experiment)
         if found is not None:
+            if found.tags.get(KIND) != TRAINING:
+                self.client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
             return str(found.experiment_id)
         place = (self.artifacts / self.registry.experiment).resolve()
         place.mkdir(parents=True, exist_ok=True)
         return str(
             self.client.create_experiment(
-                self.registry.experiment, artifact_location=place.as_uri()
+                self.registry.experiment,
+                artifact_location=place.as_uri(),
+                tags={KIND: TRAINING},
             )
         )
 

@@ -58,19 +58,47 @@ def _by_deadline() -> dg.FreshnessPolicy:
 
 def condition_of(table: Table) -> dg.AutomationCondition[Any] | None:
     """The condition of a table that follows its inputs; None for one that a schedule writes."""
-    scheduled = table.group in SCHEDULED_GROUPS or table.grid in ("week", "whole")
+    if table.grid == "week":
+        return made_up_for()
+    scheduled = table.group in SCHEDULED_GROUPS or table.grid == "whole"
     return None if scheduled else following()
 
 
 def following() -> dg.AutomationCondition[Any]:
-    """Materialise the newest partition once its inputs are there and their gates passed.
+    """Materialise what is missing once its inputs are there and their gates passed, and the newest
+    partition whenever one of its inputs is new.
 
     `eager`: an input was updated, none is missing or in progress, and only the newest partition
-    is asked for. Gates: no blocking check of an input has failed for that partition.
+    is asked for. A missing one is asked for however old it is: it waited for a bad day that was
+    repaired. Gates: no blocking check of an input has failed for that partition.
     """
-    return (
-        dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
-    ).with_label("follows its inputs behind their gates")
+    asked = dg.AutomationCondition.eager() | _late()
+    return (asked & _gates_passed()).with_label("follows its inputs behind their gates")
+
+
+def made_up_for() -> dg.AutomationCondition[Any]:
+    """Materialise what its schedule left missing, once its inputs are there and their gates passed:
+    a week whose run has failed, or an older one."""
+    newest = dg.AutomationCondition.in_latest_time_window()
+    left = dg.AutomationCondition.execution_failed() | ~newest
+    condition = _late() & left & _gates_passed()
+    return condition.with_label("makes up for what waited behind a gate")
+
+
+def _gates_passed() -> dg.AutomationCondition[Any]:
+    """No blocking check of an input has failed or is missing. Dagster's own condition is never true
+    of a day that reads a week from before the first one: here nothing is asked of that."""
+    passed = dg.AutomationCondition.all_checks_match(
+        dg.AutomationCondition.check_passed() | dg.AutomationCondition.will_be_requested(),
+        blocking_only=True,
+    )
+    return ~dg.AutomationCondition.any_deps_match(~passed)
+
+
+def _late() -> dg.AutomationCondition[Any]:
+    """A missing partition, however old, of which an input was updated and none is missing."""
+    newest = dg.AutomationCondition.in_latest_time_window()
+    return dg.AutomationCondition.eager().without(newest) & dg.AutomationCondition.missing()
 
 
 @lru_cache(maxsize=1)
@@ -162,6 +190,21 @@ def failure_message(context: dg.RunFailureSensorContext) -> str:
         lines.append(f"- {context.failure_event.message}")
     lines.append(f"Published data is unchanged. Look at /runs/{run.run_id} in the Dagster UI.")
     return "\n".join(lines)
+
+
+WAITS = "waits"
+"""Metadata of a failure that is none: the step's days wait, for what its description tells."""
+
+
+def waiting(told: str) -> dg.Failure:
+    """What ends a step all of whose days wait: whatever follows it would wait, too."""
+    return dg.Failure(description=told, metadata={WAITS: True}, allow_retries=False)
+
+
+def waits(event: dg.DagsterEvent) -> bool:
+    """Whether a step failed only because all of its days wait."""
+    told = event.step_failure_data.user_failure_data
+    return told is not None and WAITS in told.metadata
 
 
 def reason(event: dg.DagsterEvent) -> str:

@@ -8,17 +8,13 @@ No postponed annotations here: Dagster reads the type of ``context``.
 
 import hashlib
 import json
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from datetime import date
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 
-from promo_assets.contract.days import Window
 from promo_assets.orchestration.automation import jobs
 from promo_assets.orchestration.partitions import Partitions
-from promo_assets.orchestration.runs import BATCH_TAG, Phase, plan
+from promo_assets.orchestration.rebuild import begin, go_on
 from promo_assets.sources import SourceError
 from promo_assets.sources.deliveries import Late
 from promo_assets.warehouse.connection import WarehouseError
@@ -43,8 +39,7 @@ def sensor(look: Callable[[], Late | None], partitions: Partitions) -> dg.Sensor
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         memory = json.loads(context.cursor or "{}")
         if "batch" in memory:
-            window = Window(date.fromisoformat(memory["first"]), date.fromisoformat(memory["end"]))
-            yield _next(context, memory, plan(window, partitions))
+            yield go_on(context, memory, partitions, "promo late --run")
             return
         try:
             late = look()
@@ -62,53 +57,10 @@ def sensor(look: Callable[[], Late | None], partitions: Partitions) -> dg.Sensor
             )
         else:
             context.log.info(late.told)
-            memory = {
-                "batch": uuid.uuid4().hex[:8],
-                "first": str(late.window.start),
-                "end": str(late.window.end),
-                "late": _signature(late),
-                "phase": 0,
-            }
-            yield _request(context, memory, plan(late.window, partitions))
+            yield begin(context, late.window, _signature(late), partitions)
 
     return rebuild_late_days
 
 
 def _signature(late: Late) -> str:
     return hashlib.sha256(repr((late.days, late.window)).encode()).hexdigest()[:12]
-
-
-def _request(
-    context: dg.SensorEvaluationContext, memory: dict[str, Any], phases: Sequence[Phase]
-) -> dg.RunRequest:
-    """The run of the memory's phase."""
-    context.update_cursor(json.dumps(memory))
-    phase = phases[memory["phase"]]
-    return dg.RunRequest(
-        run_key=f"{memory['batch']}-{phase.job}",
-        job_name=phase.job,
-        tags={BATCH_TAG: memory["batch"], **phase.tags},
-    )
-
-
-def _next(
-    context: dg.SensorEvaluationContext, memory: dict[str, Any], phases: Sequence[Phase]
-) -> dg.RunRequest | dg.SkipReason:
-    """Ask for the next phase once the run of the last one has ended well."""
-    job, batch = phases[memory["phase"]].job, {BATCH_TAG: memory["batch"]}
-    runs = context.instance.get_runs(dg.RunsFilter(job_name=job, tags=batch), limit=1)
-    if not runs:
-        return _request(context, memory, phases)  # It was lost on the way; its key is the same.
-    run = runs[0]
-    if not run.is_finished:
-        return dg.SkipReason(f"{job} of the rebuild is {run.status.value.lower()}")
-    if not run.is_success:
-        context.update_cursor(json.dumps({"given_up": memory["late"]}))
-        return dg.SkipReason(
-            f"{job} (run {run.run_id[:8]}) of the rebuild ended as {run.status.value.lower()}; "
-            "what was published stays. Mend the cause, then run `promo late --run`"
-        )
-    if memory["phase"] + 1 == len(phases):
-        context.update_cursor("{}")
-        return dg.SkipReason(f"{memory['first']} and what follows is rebuilt")
-    return _request(context, memory | {"phase": memory["phase"] + 1}, phases)

@@ -1,6 +1,6 @@
 """What leaves the platform: the merchandiser's daily page and the export, files a day."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -8,9 +8,11 @@ import dagster as dg
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.home import Home
-from promo_assets.contract.tables import TableContract
-from promo_assets.orchestration.automation import following
-from promo_assets.orchestration.partition_metadata import add_partition_metadata
+from promo_assets.orchestration.automation import following, waiting
+from promo_assets.orchestration.partition_metadata import (
+    add_partition_metadata,
+    materialise_only,
+)
 from promo_assets.orchestration.partitions import DAY, Partitions
 from promo_assets.orchestration.resources import WarehouseResource
 from promo_assets.orchestration.table_asset import auditor
@@ -18,22 +20,27 @@ from promo_assets.people.consent import ConsentRule
 from promo_assets.report.data import Row, read_days
 from promo_assets.report.export import changed, export_day
 from promo_assets.report.page import totals, write
+from promo_assets.tables.table import Table
+from promo_assets.tables.waiting import waits_by_day
+from promo_assets.warehouse.publish import prepare
 from promo_assets.warehouse.reading import reading
 
 
 def assets(
     partitions: Partitions,
-    contracts: Mapping[str, TableContract],
+    tables: Mapping[str, Table],
     home: Home,
     consent: ConsentRule,
 ) -> list[dg.AssetsDefinition]:
     """The report and the export; they read what is published and change nothing."""
+    contracts = {name: table.contract for name, table in tables.items()}
     read = (
         "features/user_daily",
         "propensity/scores",
         "segments/segment_summary",
         "strategy/offer_effects",
         "strategy/budget_prices",
+        "strategy/holdout_effects",
     )
     by_segment_mapping = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=DAY)
     by_segment = dg.AssetDep(
@@ -61,8 +68,10 @@ def assets(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[None]:
         window = Window.of(date.fromisoformat(key) for key in context.partition_keys)
-        with reading(warehouse.warehouse, contracts) as read:
-            reports = list(read_days(read, window))
+        shown = (*(name.replace("/", ".") for name in read), "strategy.segment_strategy")
+        waits = _waits(warehouse, shown, window)
+        with reading(warehouse.warehouse, contracts) as reads:
+            reports = list(read_days(reads, window, waits))
         metadata = {}
         for report in reports:
             path = write(report, home.reports)
@@ -71,9 +80,8 @@ def assets(
                 "preview": dg.MetadataValue.md(preview(report.rows("strategies"))),
                 **{name: round(value, 2) for name, value in totals(report).items()},
             }
-        add_partition_metadata(context, metadata)
         auditor(warehouse.warehouse, home.data_docs).build_docs()
-        return dg.MaterializeResult()
+        return _materialised(context, metadata, waits)
 
     @dg.asset(
         key=["strategy", "export"],
@@ -89,26 +97,49 @@ def assets(
     def export(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[None]:
-        with reading(warehouse.warehouse, contracts) as read:
+        window = Window.of(date.fromisoformat(key) for key in context.partition_keys)
+        waits = _waits(warehouse, ("strategy.assignments", "strategy.segment_strategy"), window)
+        with reading(warehouse.warehouse, contracts) as reads:
             files = {
-                key: export_day(read, date.fromisoformat(key), consent, home.exports)
+                key: export_day(reads, date.fromisoformat(key), consent, home.exports)
                 for key in context.partition_keys
             }
-        add_partition_metadata(
-            context,
-            {
-                key: {
-                    "files": dg.MetadataValue.json([str(path) for path in paths]),
-                    "decided_otherwise_since_sent": changed(home.exports, date.fromisoformat(key))
-                    if paths
-                    else 0,
-                }
-                for key, paths in files.items()
-            },
-        )
-        return dg.MaterializeResult()
+        metadata = {
+            key: {
+                "files": dg.MetadataValue.json([str(path) for path in paths]),
+                "decided_otherwise_since_sent": changed(home.exports, date.fromisoformat(key))
+                if paths
+                else 0,
+            }
+            for key, paths in files.items()
+        }
+        return _materialised(context, metadata, waits)
+
+    def _waits(
+        warehouse: WarehouseResource, asked: Sequence[str], window: Window
+    ) -> dict[date, tuple[str, ...]]:
+        with warehouse.get_connection() as connection:
+            prepare(connection)
+            found = waits_by_day(connection, tables, asked, window, partitions.first)
+        return {day: tuple(map(str, reasons)) for day, reasons in found.items()}
 
     return [daily_report, export]
+
+
+def _materialised(
+    context: dg.AssetExecutionContext,
+    metadata: Mapping[str, Mapping[str, Any]],
+    waits: Mapping[date, Sequence[str]],
+) -> dg.MaterializeResult[None]:
+    """Materialise the partitions whose day waits for nothing; raises where there is none."""
+    made = {key: told for key, told in metadata.items() if date.fromisoformat(key) not in waits}
+    if not made:
+        day = min(waits)
+        raise waiting(f"{context.asset_key.path[-1]} of {day} {'; '.join(waits[day])}")
+    if len(made) < len(metadata):
+        materialise_only(context, [*made])
+    add_partition_metadata(context, made)
+    return dg.MaterializeResult()
 
 
 def preview(strategies: list[Row]) -> str:

@@ -31,16 +31,18 @@ WARNINGS = "warnings"
 """The check that only tells: the day is published, and what follows goes on."""
 PARTITION_TAG = "dagster/partition"
 MET = "all expectations met"
+UNJUDGED = "nothing was made, so nothing was judged"
 
 
 @dataclass(frozen=True)
 class Results:
     """The results of `GATE` and `WARNINGS` for the run, and of every partition where the run has
-    several; the metadata of the materialisation."""
+    several; the metadata of the materialisation, and the partitions that were published."""
 
     checks: tuple[dg.AssetCheckResult, dg.AssetCheckResult]
     metadata: Mapping[str, Any]
     evaluations: Sequence[dg.AssetCheckEvaluation] = ()
+    published: Sequence[str] = ()
 
 
 def asset_key(table: str) -> dg.AssetKey:
@@ -54,7 +56,7 @@ def results(context: dg.AssetExecutionContext, table: Table, written: Written) -
     told = verdict.summary()
     if written.waiting:
         some = min(written.waiting)
-        told += f"; {len(written.waiting)} days wait (first {some}: {written.waiting[some]})"
+        told += f"; {len(written.waiting)} day(s) wait: from {some} on it {written.waiting[some]}"
     title = f"{target.contract.table} {target.window or ''}: {told}"
     if verdict.warned:
         context.log.warning(title)
@@ -83,12 +85,29 @@ def results(context: dg.AssetExecutionContext, table: Table, written: Written) -
     }
     if target.window is None:
         return Results((gate, warnings), metadata | _lineage(table))
-    _note_partitions(context, table, written)
-    if PARTITION_TAG in context.run.tags:
-        return Results((gate, warnings), metadata)
     keys = context.partition_keys
+    published = [key for key in keys if not written.held_back & set(days_of(table, key)[0])]
+    _note_partitions(context, table, written, published)
+    if PARTITION_TAG in context.run.tags:
+        return Results((gate, warnings), metadata, published=published)
     evaluations = [one for key in keys for one in _evaluations(table, key, written)]
-    return Results((gate, warnings), metadata, evaluations)
+    return Results((gate, warnings), metadata, evaluations, published)
+
+
+def waiting(
+    context: dg.AssetExecutionContext, table: Table, reasons: Mapping[date, Any], told: str
+) -> Results:
+    """The results where nothing could be made, because everything waits."""
+    gate = dg.AssetCheckResult(check_name=GATE, passed=False, description=told)
+    warnings = dg.AssetCheckResult(
+        check_name=WARNINGS, severity=dg.AssetCheckSeverity.WARN, passed=True, description=UNJUDGED
+    )
+    evaluations = []
+    if PARTITION_TAG not in context.run.tags:
+        for key in context.partition_keys:
+            some = next(reasons[day] for day in days_of(table, key)[0] if day in reasons)
+            evaluations += _pair(table, key, f"held back: {some}", "", met=UNJUDGED)
+    return Results((gate, warnings), {}, evaluations)
 
 
 def report(
@@ -139,14 +158,18 @@ def _lineage(table: Table) -> dict[str, Any]:
     }
 
 
-def _note_partitions(context: dg.AssetExecutionContext, table: Table, written: Written) -> None:
+def _note_partitions(
+    context: dg.AssetExecutionContext, table: Table, written: Written, published: Sequence[str]
+) -> None:
     """Row counts by partition; the column lineage once, on the newest, where the UI reads it."""
+    if not published:
+        return
     metadata: dict[str, dict[str, Any]] = {}
-    for key in context.partition_keys:
+    for key in published:
         days, part = days_of(table, key)
         rows = sum(written.published.rows_of(day, part) for day in days)
         metadata[key] = {"dagster/partition_row_count": rows}
-    metadata[context.partition_keys[-1]] |= _lineage(table)
+    metadata[published[-1]] |= _lineage(table)
     add_partition_metadata(context, metadata)
 
 
@@ -154,24 +177,29 @@ def _evaluations(table: Table, key: str, written: Written) -> list[dg.AssetCheck
     """The two evaluations of a partition."""
     days, _ = days_of(table, key)
     critical, warned = _on(written.verdict, days)
-    reasons = [f"held back: {written.waiting[day]}" for day in days if day in written.waiting]
-    if written.blocked & set(days) and not critical:
-        reasons.append(f"held back: an earlier day of {table.contract.table} is blocked")
-    gate = "; ".join([*filter(None, [_told(critical)]), *reasons])
+    waits = {str(written.waiting[day]) for day in days if day in written.waiting}
+    gate = "; ".join([*filter(None, [_told(critical)]), *(f"held back: {why}" for why in waits)])
+    return _pair(table, key, gate, _told(warned))
+
+
+def _pair(
+    table: Table, key: str, gate: str, warned: str, met: str = MET
+) -> list[dg.AssetCheckEvaluation]:
+    """The two evaluations of a partition with what they tell; '' where they have passed."""
     return [
         dg.AssetCheckEvaluation(
             asset_key=asset_key(table.contract.table),
             check_name=name,
             passed=not told,
             severity=severity,
-            description=told or MET,
+            description=told or met,
             metadata={},
             partition=str(key),
             blocking=name == GATE,
         )
         for name, told, severity in (
             (GATE, gate, dg.AssetCheckSeverity.ERROR),
-            (WARNINGS, _told(warned), dg.AssetCheckSeverity.WARN),
+            (WARNINGS, warned, dg.AssetCheckSeverity.WARN),
         )
     ]
 

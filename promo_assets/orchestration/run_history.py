@@ -1,8 +1,9 @@
-"""Dagster's memory of runs, as removal by age needs it (`promo_assets.privacy.retention`)."""
+"""Dagster's memory of runs: which of them still work, and those that removal by age may forget
+(`promo_assets.privacy.retention`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -12,6 +13,17 @@ import dagster as dg
 from promo_assets.privacy.mentions import sqlite, vacuum
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+WORKING = [status for status in dg.DagsterRunStatus if status not in ENDED]
+
+
+def alive(instance: dg.DagsterInstance) -> Callable[[str], bool]:
+    """Tells of the beginning of a run's id whether that run has not ended."""
+
+    def works(beginning: str) -> bool:
+        runs = instance.get_runs(filters=dg.RunsFilter(statuses=WORKING))
+        return any(run.run_id.startswith(beginning) for run in runs)
+
+    return works
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import dagster as dg
 from promo_assets.contract.days import Window, cut_off, week_of
 from promo_assets.contract.home import Home
 from promo_assets.contract.segments import SEGMENTS
-from promo_assets.orchestration.automation import reason
+from promo_assets.orchestration.automation import reason, waits
 from promo_assets.orchestration.killed_runs import end_killed_runs, running
 from promo_assets.orchestration.partitions import Partitions
 
@@ -58,13 +58,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """How a phase went: ``failures`` are (step, message), in the order in which they happened."""
+    """How a phase went: ``failures`` are (step, message), in the order in which they happened;
+    ``waiting`` are those of steps that could do nothing but wait."""
 
     phase: Phase
     run_id: str
     success: bool
     seconds: float
     failures: tuple[tuple[str, str], ...]
+    waiting: tuple[tuple[str, str], ...] = ()
 
 
 def plan(window: Window, partitions: Partitions) -> list[Phase]:
@@ -142,6 +144,30 @@ def open_instance(place: Home) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+def new_batch() -> str:
+    """What ties the runs of a range together."""
+    return uuid.uuid4().hex[:8]
+
+
+def steps(
+    phase: Phase, definitions: dg.Definitions, groups: Sequence[str] = ()
+) -> list[dg.AssetKey]:
+    """The assets of ``groups``, or all, that a phase makes."""
+    layer = definitions.resolve_job_def(phase.job).asset_layer
+    keys = sorted(layer.executable_asset_keys)
+    return [key for key in keys if not groups or layer.get(key).group_name in groups]
+
+
+def cancel(instance: dg.DagsterInstance, batch: str) -> None:
+    """Mark the newest run of a batch as cancelled, unless it has succeeded, and give back its
+    slots: an interrupt lets Dagster take it for failed, or for working still."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags={BATCH_TAG: batch}), limit=1)
+    for run in runs:
+        if not run.is_success:
+            instance.report_run_canceled(run)
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
 def run_phase(
     phase: Phase,
     definitions: dg.Definitions,
@@ -153,13 +179,11 @@ def run_phase(
 ) -> PhaseResult | None:
     """Run one phase in this process; None when ``groups`` names nothing that the phase makes.
 
-    ``listen`` is told ``STEP_START``, ``STEP_SUCCESS`` and ``STEP_FAILURE`` with the step.
+    ``listen`` is told ``STEP_START``, ``STEP_SUCCESS``, ``STEP_FAILURE`` and ``STEP_SKIPPED`` with
+    the step.
     """
     job = definitions.resolve_job_def(phase.job)
-    keys = job.asset_layer.executable_asset_keys
-    chosen = [
-        key for key in sorted(keys) if not groups or job.asset_layer.get(key).group_name in groups
-    ]
+    chosen = steps(phase, definitions, groups)
     if not chosen:
         return None
     run_id = str(uuid.uuid4())
@@ -182,15 +206,14 @@ def run_phase(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={BATCH_TAG: batch, **phase.tags},
         )
-    failures = [
-        (event.step_key or "?", reason(event))
-        for event in result.all_events
-        if event.is_step_failure
-    ]
-    if not result.success and not failures:  # It failed before its first step.
+    ended = [event for event in result.all_events if event.is_step_failure]
+    failures = [(event.step_key or "?", reason(event)) for event in ended if not waits(event)]
+    waiting = [(event.step_key or "?", reason(event)) for event in ended if waits(event)]
+    if not result.success and not ended:  # It failed before its first step.
         reasons = [event.message or "" for event in result.all_events if event.is_failure]
         failures.append((phase.job, " ".join(reasons) or "no reason was recorded"))
-    return PhaseResult(phase, run_id, result.success, time.perf_counter() - began, tuple(failures))
+    seconds = time.perf_counter() - began
+    return PhaseResult(phase, run_id, result.success, seconds, tuple(failures), tuple(waiting))
 
 
 def run_days(
@@ -199,11 +222,17 @@ def run_days(
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
     *,
+    batch: str = "",
     groups: Sequence[str] = (),
     listen: Callable[[Phase, str, str], None] = lambda phase, event, step: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[PhaseResult]:
-    """Run every phase of a range. A failed phase ends it: what follows would only wait for it."""
-    batch = uuid.uuid4().hex[:8]
+    """Run every phase of a range. A failed phase does not end it: days whose inputs are there go
+    through the others, and those that follow from what failed wait and say so.
+
+    Raises KeyboardInterrupt after a phase that was ``stopped``.
+    """
+    batch = batch or new_batch()
     results: list[PhaseResult] = []
     for phase in plan(window, partitions):
         result = run_phase(
@@ -214,8 +243,8 @@ def run_days(
             groups=groups,
             listen=lambda event, step, phase=phase: listen(phase, event, step),  # type: ignore[misc]
         )
+        if stopped():
+            raise KeyboardInterrupt
         if result is not None:
             results.append(result)
-            if not result.success:
-                break
     return results

@@ -6,7 +6,7 @@ here: what any particular table holds, and how it is written (``tables/``).
 No postponed annotations here: Dagster reads the type of ``context``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from promo_assets.contract.tables import TableContract
+from promo_assets.orchestration import automation
 from promo_assets.orchestration.asked import asked
-from promo_assets.orchestration.automation import condition_of, freshness_of
+from promo_assets.orchestration.partition_metadata import materialise_only
 from promo_assets.orchestration.partitions import DAY, Partitions
 from promo_assets.orchestration.resources import WarehouseResource
-from promo_assets.orchestration.results import GATE, WARNINGS, asset_key, report, results
-from promo_assets.tables.table import ProductionError, Table
+from promo_assets.orchestration.results import (
+    GATE,
+    WARNINGS,
+    asset_key,
+    report,
+    results,
+    waiting,
+)
+from promo_assets.orchestration.run_history import alive
+from promo_assets.tables.table import ProductionError, Table, WaitingError
 from promo_assets.tables.writing import Run, write
 from promo_assets.warehouse.connection import UnreadableError, Warehouse, WarehouseError
 from promo_assets.warehouse.publish import PublishError
@@ -33,8 +42,11 @@ RETRY_SECONDS = 5
 or source won't, and is not tried again."""
 
 
-def table_asset(table: Table, partitions: Partitions, docs: Path) -> dg.AssetsDefinition:
-    """The asset of ``table`` with its gate as a blocking check; ``docs`` is where Data Docs go."""
+def table_asset(
+    table: Table, partitions: Partitions, docs: Path, tables: Mapping[str, Table]
+) -> dg.AssetsDefinition:
+    """The asset of ``table`` with its gate as a blocking check; ``docs`` is where Data Docs go,
+    ``tables`` are all there are, among which it is looked for what a day waits for."""
     contract = table.contract
     key = asset_key(contract.table)
     grid = partitions.of(table.grid)
@@ -72,16 +84,23 @@ def table_asset(table: Table, partitions: Partitions, docs: Path) -> dg.AssetsDe
         owners=[f"team:{contract.owner}"],
         code_version=table.code_version,
         pool="duckdb",
-        automation_condition=condition_of(table),
-        freshness_policy=freshness_of(table),
+        automation_condition=automation.condition_of(table),
+        freshness_policy=automation.freshness_of(table),
     )
     def materialise(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
-        run = Run(context.run.run_id, partitions.first, context.log.info)
+        run = Run(
+            context.run.run_id, partitions.first, context.log.info, tables, alive(context.instance)
+        )
         store = warehouse.warehouse
         try:
             written = write(table, asked(context, table), run, store, auditor(store, docs))
+        except WaitingError as error:
+            told = waiting(context, table, error.reasons, str(error))
+            report(context, told.evaluations, materialised=False)
+            yield from told.checks
+            raise automation.waiting(str(error)) from error
         except (ProductionError, PublishError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         except (WarehouseError, ConnectionError) as error:
@@ -94,6 +113,8 @@ def table_asset(table: Table, partitions: Partitions, docs: Path) -> dg.AssetsDe
             report(context, told.evaluations, materialised=False)
             yield from told.checks
             raise dg.Failure(description=told.checks[0].description, allow_retries=False)
+        if written.held_back:
+            materialise_only(context, told.published)
         yield dg.MaterializeResult(metadata=told.metadata)
         # After the materialisation, which they name: conditions and the UI ignore a check of an
         # older one. Downstream steps wait for the step, so the gate still stands before them.

@@ -7,7 +7,6 @@ the warehouse is written anew, SQLite files are vacuumed. Not here: when it runs
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -23,7 +22,7 @@ from promo_assets.privacy.erasure import empty_spill
 from promo_assets.privacy.mentions import vacuum
 from promo_assets.sources.deliveries import RAW
 from promo_assets.warehouse.connection import Warehouse
-from promo_assets.warehouse.publish import prepare
+from promo_assets.warehouse.publish import STAGED, prepare
 from promo_assets.warehouse.rewrite import announce, check_room, is_due, rewrite
 
 STAGED_DAYS = 30
@@ -49,9 +48,6 @@ FILES: Mapping[str, int | None] = {
     "tombstones of erased people (`audit.erased`)": None,
 }
 """Everything that is no published table: how many days it is kept; None: not by age."""
-
-SLICE = re.compile(r"([a-z0-9]+)__(\w+?)(?:__(\d{8})_(\d{8})(?:__\w+)?)?")
-"""The name of a staging table: schema, table, first day and the day after the last."""
 
 
 @dataclass(frozen=True)
@@ -283,11 +279,12 @@ def _old_slices(
     was never audited is of a run that was killed: its last day tells its age."""
     before = as_of - timedelta(days=STAGED_DAYS)
     for schema, name in _tables(connection):
-        found = SLICE.fullmatch(name)
+        found = STAGED.fullmatch(name)
         if schema != "staging" or found is None:
             continue
-        table = f"{found[1]}.{found[2]}"
-        days = [datetime.strptime(day, "%Y%m%d").date() for day in found.groups()[2:] if day]
+        table = f"{found['schema']}.{found['name']}"
+        bounds = filter(None, (found["start"], found["end"]))
+        days = [datetime.strptime(day, "%Y%m%d").date() for day in bounds]
         audited = connection.execute(
             "select cast(max(audited_at) as date) from audit.findings where table_name = ?"
             + (" and day >= ? and day < ?" if days else ""),

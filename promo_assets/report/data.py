@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from promo_assets.contract.days import Window
@@ -59,6 +60,9 @@ QUERIES = {
         left join core.offers as offers using (offer_id)
         where as_of_date >= $start and as_of_date < $end
         group by day, offer_id order by day, offer_id""",
+    "programme": """
+        select as_of_date as day, * exclude (as_of_date) from strategy.holdout_effects
+        where as_of_date >= $start and as_of_date < $end order by day, started_on""",
     "findings": """
         select day, table_name, expectation, severity, passed, row_count, observed
         from audit.findings where day >= $start and day < $end and not passed
@@ -79,10 +83,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class DayReport:
-    """One day's rows by topic (see `QUERIES`), and the volumes of the 90 days up to it."""
+    """One day's rows by topic (see `QUERIES`), and the volumes of the 90 days up to it; ``waits``
+    are what its decisions wait for, in words."""
 
     day: date
     topics: Mapping[str, list[Row]]
+    waits: tuple[str, ...] = ()
 
     def rows(self, topic: str) -> list[Row]:
         return self.topics.get(topic, [])
@@ -94,8 +100,11 @@ class DayReport:
         return next((row for row in self.rows("trainings") if row["model_version"] in scored), None)
 
 
-def read_days(read: Read, window: Window) -> Iterator[DayReport]:
-    """The reports' data, one for each day of the window, in order."""
+def read_days(
+    read: Read, window: Window, waits: Mapping[date, tuple[str, ...]] = MappingProxyType({})
+) -> Iterator[DayReport]:
+    """The reports' data, one for each day of the window, in order; ``waits`` tells by day what its
+    decisions wait for."""
     bounds = {
         "start": window.start,
         "end": window.end,
@@ -116,4 +125,4 @@ def read_days(read: Read, window: Window) -> Iterator[DayReport]:
         topics["volumes"] = [row for row in fetched["volumes"] if since <= row["day"] <= day]
         topics["checked"] = fetched["checked"]
         topics["trainings"] = fetched["trainings"]
-        yield DayReport(day, topics)
+        yield DayReport(day, topics, waits.get(day, ()))

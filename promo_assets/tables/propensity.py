@@ -13,6 +13,7 @@ from promo_assets.contract.days import Window, cut_off, week_of
 from promo_assets.contract.tables import TableContract
 from promo_assets.tables.table import Production, Table
 from promo_assets.warehouse.publish import Query
+from promo_assets.warehouse.reading import Read, row
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,6 +100,10 @@ where week < $week and model_version is not null
 order by week desc limit 1
 """
 
+NEWEST_CHAMPION = """
+select model_version from propensity.champions
+where model_version is not null order by week desc limit 1
+"""
 
 TRAINED = """
 select model_version, sha256 from propensity.trainings
@@ -165,14 +170,14 @@ def champions(production: Production, learning: Learning) -> pl.DataFrame:
     current = production.row(CHAMPION, {"week": production.weeks[0]})
     for week in production.weeks:
         training = production.row(TRAINED, {"week": week})
-        row = {"week": week, "promoted": False, "reason": "no model was trained this week"}
+        told = {"week": week, "promoted": False, "reason": "no model was trained this week"}
         if training is not None:
             store = learning.store
             new = model_of(store, training["model_version"], training["sha256"])
             old = model_of(store, current["model_version"], current["sha256"]) if current else None
             test = split_by_time(labelled(production, week), horizon=learning.horizon_days).test
             decision = decide(new, old, test)
-            row |= {
+            told |= {
                 "promoted": decision.promote,
                 "reason": decision.reason,
                 "challenger_log_loss": decision.challenger_log_loss,
@@ -181,9 +186,8 @@ def champions(production: Production, learning: Learning) -> pl.DataFrame:
             if decision.promote:
                 current = {**training, "trained_week": week}
         if current is not None:
-            row |= {name: current[name] for name in ("model_version", "sha256", "trained_week")}
-        rows.append(row)
-    _move_alias(production, rows[-1], learning.store)
+            told |= {name: current[name] for name in ("model_version", "sha256", "trained_week")}
+        rows.append(told)
     return production.frame(rows)
 
 
@@ -262,6 +266,7 @@ def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[T
             grid="week",
             weekly={"propensity.training_set": (1 - HISTORY_WEEKS, 0)},
             kinds=frozenset({"lightgbm", "mlflow", "table"}),
+            apart=True,
         ),
         Table(
             contracts["propensity.champions"],
@@ -271,6 +276,7 @@ def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[T
             grid="week",
             weekly={"propensity.trainings": (0, 0), "propensity.champions": (-1, -1)},
             kinds=frozenset({"mlflow", "python", "table"}),
+            then=partial(_move_alias, store=learning.store),
         ),
         Table(
             contracts["propensity.scores"],
@@ -301,15 +307,11 @@ def _by_champion(production: Production, window: Window) -> Iterator[tuple[Windo
         yield Window.of(piece), current
 
 
-def _move_alias(production: Production, last: Mapping[str, Any], store: ModelStore) -> None:
-    """Point MLflow's alias at the champion, unless a later week has decided already."""
-    later = production.row(
-        "select 1 from audit.publications where table_name = 'propensity.champions'"
-        " and day > $week",
-        {"week": last["week"] + timedelta(days=6)},
-    )
-    if last.get("model_version") is not None and later is None:
-        tracking(store).set_champion(last["model_version"])
+def _move_alias(read: Read, store: ModelStore) -> None:
+    """Point MLflow's alias at the newest champion that its gate has let through."""
+    newest = row(read, NEWEST_CHAMPION)
+    if newest is not None:
+        tracking(store).set_champion(int(newest["model_version"]))
 
 
 def _tags(production: Production, week: date) -> dict[str, str]:
@@ -322,8 +324,10 @@ def _tags(production: Production, week: date) -> dict[str, str]:
     )
     gates = production.read(
         "select count(*) filter (passed), count(*) filter (not passed) from audit.findings"
-        " where table_name in ('features.user_features', 'propensity.training_set')"
-        " and day >= $first and day <= $week",
+        " where (table_name = 'features.user_features' and day in ("
+        "select as_of_date from propensity.training_set where week >= $first and week <= $week))"
+        " or (table_name = 'propensity.training_set' and day >= $first and day <= $week"
+        " and dayofweek(day) = 1)",
         {"first": first, "week": week},
     )
     passed, failed = gates.row(0)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from promo_assets.contract.days import Window
+from promo_assets.contract.segments import SEGMENTS
 from promo_assets.contract.tables import TableContract
 from promo_assets.warehouse.publish import Query
-from promo_assets.warehouse.reading import reader
+from promo_assets.warehouse.reading import Read, reader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,6 +37,15 @@ POLARS_TYPES = {
 
 class ProductionError(Exception):
     """Rows can't be produced, and trying again won't help; the message is meant for people."""
+
+
+class WaitingError(ProductionError):
+    """Nothing can be made yet, because everything that is asked for waits for something:
+    ``reasons`` tells by day."""
+
+    def __init__(self, message: str, reasons: Mapping[date, Any]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,8 @@ class Table:
     to the own; ``segmented`` are upstream tables by day and segment, read for the own segment.
     ``grid`` is how the table itself is partitioned: ``day``, ``week``, ``day_segment`` or
     ``whole``. ``read`` are the contracts of all that the table or its audits read.
+    ``apart`` tables are written week by week, so that an interruption loses no finished week.
+    ``then`` is called with a way to read what is published, once something new is.
     """
 
     contract: TableContract
@@ -106,6 +118,13 @@ class Table:
     read: tuple[TableContract, ...] = ()
     kinds: frozenset[str] = frozenset({"duckdb", "table"})
     lineage: Callable[[], Mapping[str, Sequence[tuple[str, str]]]] | None = None
+    apart: bool = False
+    then: Callable[[Read], None] | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The segments that each day of the table has; '' for a table without segments."""
+        return SEGMENTS if self.grid == "day_segment" else ("",)
 
     def with_audit_inputs(self, tables: Mapping[str, Table]) -> Table:
         """The table with what only its audits read as inputs too, so that it is there by then."""

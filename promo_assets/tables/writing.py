@@ -7,32 +7,36 @@ asks for and what it is told (``orchestration/``), and the transactions (``wareh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from promo_assets.contract.days import Window, week_of
-from promo_assets.contract.tables import TableContract
-from promo_assets.tables.table import Production, ProductionError, Table
+from promo_assets.tables.causes import cause_of
+from promo_assets.tables.findings import merged, record, unmade
+from promo_assets.tables.table import Production, ProductionError, Table, WaitingError
+from promo_assets.tables.waiting import Place, Reason, origin, publications, waiting
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import (
     ALWAYS,
     Published,
+    PublishError,
     Slice,
+    drop_leftovers,
     ensure_table,
-    missing_inputs,
     prepare,
     publish,
-    published_days,
     stage,
 )
+from promo_assets.warehouse.reading import reader
 
 if TYPE_CHECKING:
     from promo_assets.gates.audit import Auditor
-    from promo_assets.gates.verdict import Finding, Verdict
+    from promo_assets.gates.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,28 @@ class Request:
     parts: tuple[str, ...] = ()
     weeks: tuple[date, ...] = ()
 
+    @property
+    def by_week(self) -> tuple[Request, ...]:
+        """The same, one request a week."""
+        span = timedelta(days=7)
+        return tuple(
+            replace(self, window=Window(week, week + span), weeks=(week,)) for week in self.weeks
+        )
+
 
 @dataclass(frozen=True)
 class Run:
-    """For whom: the run's id, the installation's first day, and where log lines go."""
+    """For whom: the run's id, the installation's first day, and where log lines go.
+
+    ``tables`` are those among which it is looked for where a wait began; ``alive`` tells of the
+    beginning of a run's id whether that run still works.
+    """
 
     run_id: str
     first_day: date
     log: Callable[[str], None]
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    alive: Callable[[str], bool] = lambda run: False
 
 
 @dataclass(frozen=True)
@@ -59,22 +77,22 @@ class Written:
     """What one write led to.
 
     ``target`` is the slice that was staged: without the days at its ends that wait. ``waiting``
-    gives the reason for each day that waits for an input; ``blocked`` are the days that the gate
-    holds back. ``notes`` are what the producer said of its work.
+    gives the reason for each day that waits for something, ``blocked`` the cause for each day that
+    the gate holds back. ``notes`` are what the producer said of its work.
     """
 
     target: Slice
     staged_rows: int
     verdict: Verdict
     published: Published
-    waiting: Mapping[date, str]
-    blocked: frozenset[date]
+    waiting: Mapping[date, Reason]
+    blocked: Mapping[date, str]
     notes: Mapping[str, Any]
 
     @property
     def held_back(self) -> frozenset[date]:
         """Every day that is not published, for whichever reason."""
-        return self.blocked | self.waiting.keys()
+        return frozenset(self.blocked.keys() | self.waiting.keys())
 
     @property
     def nothing_published(self) -> bool:
@@ -84,175 +102,164 @@ class Written:
 
 
 def write(
-    table: Table, asked: Request, run: Run, warehouse: Warehouse, auditor: Auditor
+    table: Table,
+    asked: Request,
+    run: Run,
+    warehouse: Warehouse,
+    auditor: Auditor,
+    finished: Callable[[Written], None] = lambda written: None,
 ) -> Written:
     """Produce, stage, audit and publish the slice of ``table`` that is asked for.
 
-    Raises `ProductionError` where no day can be produced, `PublishError` where the produced rows
-    are not a slice of the table, and `WarehouseError` where the warehouse can't be used.
+    A table that is written ``apart`` is published week by week. ``finished`` is told each piece
+    that went through. Raises `WaitingError` where everything waits, `ProductionError` where no
+    day can be produced, `PublishError` where the produced rows are not a slice of the table, and
+    `WarehouseError` where the warehouse can't be used.
     """
+    pieces: list[Written] = []
+    waits: list[WaitingError] = []
+    for piece in asked.by_week if table.apart else (asked,):
+        try:
+            pieces.append(_write(table, piece, run, warehouse, auditor))
+        except WaitingError as error:
+            waits.append(error)
+        else:
+            finished(pieces[-1])
+    if not pieces:
+        raise waits[0]
+    return _together(pieces, {day: why for wait in waits for day, why in wait.reasons.items()})
+
+
+def _write(
+    table: Table, asked: Request, run: Run, warehouse: Warehouse, auditor: Auditor
+) -> Written:
     contract = table.contract
     notes: dict[str, Any] = {}
     with warehouse.get_connection() as connection:
         prepare(connection)
         for upstream in table.read:
             ensure_table(connection, upstream)  # Empty before its first publication, not missing.
-        waiting = _waiting(connection, table, asked, run.first_day)
-        window = _reduced(table, asked.window, waiting)
-        weeks = tuple(week for week in asked.weeks if window and week in window.days)
-        target = Slice(contract, window, asked.parts)
+        waits = _reasons(connection, table, asked, run)
+        window = _reduced(table, asked.window, waits)
+        days = set(window.days) - waits.keys() if window else set()
+        weeks = tuple(week for week in asked.weeks if week in days)
+        target = Slice(contract, window, asked.parts, run.run_id)
         production = Production(
             contract, connection, window, asked.parts, weeks, run.run_id, run.log, notes.update
         )
-        staged_rows = stage(connection, target, table.produce(production))
+        try:
+            staged_rows = stage(connection, target, table.produce(production))
+        except (ProductionError, PublishError) as error:
+            record(connection, unmade(contract, str(error), days), target, days, run.run_id)
+            raise
     verdict = auditor.audit(contract, target.staged, (window.start, window.end) if window else None)
     verdict = replace(verdict, findings=(*production.found, *verdict.findings))
     blocked = _blocked(table, verdict, target)
     if blocked:
         auditor.build_docs()  # Whoever looks for the cause finds its page.
     with warehouse.get_connection() as connection:
-        _record_findings(connection, contract, verdict, target, run.run_id)
+        record(connection, verdict, target, days, run.run_id)
         if target.window is None and blocked:
             published = Published({}, (ALWAYS,))
         else:
             published = publish(
                 connection,
                 target,
-                held_back={*blocked, *waiting} & set(window.days if window else ()),
+                held_back={*blocked, *waits} & set(window.days if window else ()),
                 run_id=run.run_id,
                 code_version=table.code_version,
             )
+        drop_leftovers(connection, contract.table, run.alive)
+        if table.then and published.rows:
+            table.then(reader(connection))
+        causes = _causes(connection, contract.table, blocked, target)
+    followers = {day: reason for day, reason in causes.items() if isinstance(reason, Reason)}
     run.log(
         f"{contract.table} {window or ''}: {staged_rows:,} rows staged, {published.total:,} "
         f"published; gate {verdict.seconds:.2f} s: {verdict.summary()}"
     )
-    return Written(target, staged_rows, verdict, published, waiting, frozenset(blocked), notes)
-
-
-def _waiting(
-    connection: duckdb.DuckDBPyConnection,
-    table: Table,
-    asked: Request,
-    first: date,
-) -> dict[date, str]:
-    """The days that can't be computed yet, with the reason for each."""
-    window = asked.window
-    if window is None:
-        return {}
-    waiting = missing_inputs(
-        connection,
-        window,
-        table.inputs,
-        whole=table.whole,
-        own=table.contract.table,
-        first_day=first,
+    return Written(
+        target,
+        staged_rows,
+        verdict,
+        published,
+        {**waits, **followers},
+        {day: cause for day, cause in causes.items() if isinstance(cause, str)},
+        notes,
     )
-    for name in table.segmented:
-        for part in asked.parts:
-            published = published_days(connection, name, window.start, window.end, part)
-            for day in set(window.days) - published:
-                waiting.setdefault(day, f"{name} of {day} {part} is not published")
-    if table.grid == "week":
-        # A week is made of all of its days or not at all.
-        weeks = {week_of(day): reason for day, reason in waiting.items()}
-        return {day: weeks[week_of(day)] for day in window.days if week_of(day) in weeks}
-    return waiting
 
 
-def _reduced(table: Table, window: Window | None, waiting: Mapping[date, str]) -> Window | None:
-    """The window without the days at its ends that wait for an upstream day."""
-    if window is None or not waiting:
+def _together(pieces: list[Written], waits: Mapping[date, Reason]) -> Written:
+    """The writes of several weeks as one."""
+    if len(pieces) == 1 and not waits:
+        return pieces[0]
+    windows = [piece.target.window for piece in pieces if piece.target.window]
+    days = [day for window in windows for day in window.days]
+    last = pieces[-1]
+    rows = {place: n for piece in pieces for place, n in piece.published.rows.items()}
+    held = tuple(sorted({day for piece in pieces for day in piece.published.held_back}))
+    return Written(
+        replace(last.target, window=Window.of(days) if days else None),
+        sum(piece.staged_rows for piece in pieces),
+        merged([piece.verdict for piece in pieces]),
+        Published(rows, held, last.published.table_rows),
+        {day: why for piece in pieces for day, why in piece.waiting.items()} | dict(waits),
+        {day: cause for piece in pieces for day, cause in piece.blocked.items()},
+        {name: value for piece in pieces for name, value in piece.notes.items()},
+    )
+
+
+def _reasons(
+    connection: duckdb.DuckDBPyConnection, table: Table, asked: Request, run: Run
+) -> dict[date, Reason]:
+    """The days that can't be made yet, with where their wait began."""
+    missing = waiting(connection, table, asked.window, asked.parts, run.first_day)
+    published = publications(connection)
+    known = {**run.tables, table.contract.table: table}
+    where = cache(lambda place: origin(connection, known, place, run.first_day, published))
+    reasons: dict[date, Reason] = {}
+    for day, place in missing.items():
+        itself = place.table == table.contract.table and place.day in reasons
+        reasons[day] = reasons[place.day] if itself else where(place)
+    return reasons
+
+
+def _reduced(table: Table, window: Window | None, waits: Mapping[date, Reason]) -> Window | None:
+    """The window without the days at its ends that wait for something."""
+    if window is None or not waits:
         return window
-    ready = [day for day in window.days if day not in waiting]
+    ready = [day for day in window.days if day not in waits]
     if not ready:
-        raise ProductionError(
-            f"{table.contract.table} {window}: not materialised, because "
-            f"{waiting[window.days[0]]}. Repair and materialise that first"
-        )
+        raise WaitingError(f"{table.contract.table} {window} {waits[window.days[0]]}", waits)
     return Window.of(ready)
 
 
 def _blocked(table: Table, verdict: Verdict, target: Slice) -> set[date]:
-    """The days that the gate blocks, and for a table that reads itself all days after them."""
+    """The days that the gate blocks; for a table that reads itself all days after them, for one by
+    week whole weeks."""
     if target.window is None:
         return {ALWAYS} if verdict.blocked else set()
     blocked = set(verdict.blocked_days)
-    if blocked and table.contract.table in table.inputs:
-        blocked |= {day for day in target.window.days if day > min(blocked)}
+    days = target.window.days
+    if table.grid == "week":
+        weeks = {week_of(day) for day in blocked}
+        blocked = {day for day in days if week_of(day) in weeks}
+    own = {**table.inputs, **table.weekly}
+    if blocked and table.contract.table in own:
+        blocked |= {day for day in days if day > min(blocked)}
     return blocked
 
 
-def _record_findings(
-    connection: duckdb.DuckDBPyConnection,
-    contract: TableContract,
-    verdict: Verdict,
-    target: Slice,
-    run_id: str,
-) -> None:
-    """Keep what the gate found: one row an expectation and day that it failed on, with the day's
-    offending rows (null where they can't be attributed to days), and one row (day = the slice's
-    first) for each that passed."""
-    first = target.window.start if target.window else ALWAYS
-    part = target.parts[0] if len(target.parts) == 1 else ""
-    at = datetime.now(UTC).replace(tzinfo=None)
-    rows = [
-        (
-            contract.table,
-            day,
-            part,
-            finding.expectation,
-            finding.severity,
-            finding.passed,
-            _rows_on(finding, day),
-            finding.observed,
-            run_id,
-            at,
-        )
-        for finding in verdict.findings
-        for day in (finding.days or (first,))
-    ]
-    import polars as pl
-
-    frame = pl.DataFrame(
-        rows,
-        schema=[
-            "table_name",
-            "day",
-            "part",
-            "expectation",
-            "severity",
-            "passed",
-            "row_count",
-            "observed",
-            "run_id",
-            "audited_at",
-        ],
-        orient="row",
-    )
-    connection.register("found", frame.to_arrow())
-    connection.execute("begin")
-    if target.window:
-        connection.execute(
-            "delete from audit.findings where table_name = $table and part = $part"
-            " and day >= $start and day < $end",
-            {
-                "table": contract.table,
-                "part": part,
-                "start": target.window.start,
-                "end": target.window.end,
-            },
-        )
-    else:
-        connection.execute(
-            "delete from audit.findings where table_name = $table", {"table": contract.table}
-        )
-    connection.execute("insert into audit.findings by name select * from found")
-    connection.execute("commit")
-    connection.unregister("found")
-
-
-def _rows_on(finding: Finding, day: date) -> int | None:
-    """The finding's offending rows on a day; the day of a table without partitions has all."""
-    if finding.passed or day == ALWAYS:
-        return finding.rows
-    return finding.rows_by_day.get(day)
+def _causes(
+    connection: duckdb.DuckDBPyConnection, table: str, blocked: Collection[date], target: Slice
+) -> dict[date, str | Reason]:
+    """Of each blocked day what is wrong with it, or which blocked day it waits for."""
+    part = target.parts[0] if target.parts else ""
+    causes: dict[date, str | Reason] = {}
+    last = None
+    for day in sorted(blocked):
+        cause = cause_of(connection, table, day, part)
+        if cause is not None:
+            last = Reason(Place(table, day, part), cause)
+        causes[day] = cause or last or Reason(Place(table, day, part))
+    return causes

@@ -8,9 +8,10 @@ nothing is ever computed from a day that was held back.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -20,6 +21,14 @@ from promo_assets.contract.tables import TableContract
 
 if TYPE_CHECKING:
     import polars as pl
+
+RUN_CHARACTERS = 8
+"""How much of a run's id is in the name of what it stages."""
+STAGED = re.compile(
+    r"(?P<schema>[a-z0-9]+)__(?P<name>\w+?)(?:__(?P<start>\d{8})_(?P<end>\d{8}))?"
+    r"(?:__(?P<part>\w+?))?__run_(?P<run>\w*)"
+)
+"""The name of a staging table: schema, table, first day and the day after the last, run."""
 
 ALWAYS = date(1, 1, 1)
 """The day under which a table without partitions is recorded as published."""
@@ -40,18 +49,22 @@ class Query:
 @dataclass(frozen=True)
 class Slice:
     """What one write covers: a window of days, or the whole table, and for tables that are also
-    partitioned by ``contract.part`` the parts (segments) of it."""
+    partitioned by ``contract.part`` the parts (segments) of it. ``run_id`` is the run's that
+    writes it: no run sees what another one has staged."""
 
     contract: TableContract
     window: Window | None
     parts: tuple[str, ...] = ()
+    run_id: str = ""
 
     @property
     def staged(self) -> str:
-        """The staging table's name, ``staging.<schema>__<table>[__<days>][__<part>]``."""
+        """The staging table's name, ``staging.<schema>__<table>[__<days>][__<part>]__run_<run>``:
+        ``STAGED`` takes it apart."""
         days = f"__{self.window.start:%Y%m%d}_{self.window.end:%Y%m%d}" if self.window else ""
         part = f"__{self.parts[0]}" if len(self.parts) == 1 else ""
-        return f"staging.{self.contract.table.replace('.', '__')}{days}{part}"
+        name = f"{self.contract.table.replace('.', '__')}{days}{part}"
+        return f"staging.{name}__run_{_run_of(self.run_id)}"
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,35 @@ def stage(connection: duckdb.DuckDBPyConnection, target: Slice, rows: Query | pl
     return _count(connection, f"select count(*) from {target.staged}")
 
 
+def drop_leftovers(
+    connection: duckdb.DuckDBPyConnection, table: str, alive: Callable[[str], bool]
+) -> None:
+    """Drop what runs that have ended left of ``table`` in staging.
+
+    What a gate holds back stays for a look as long as its findings are the newest on its days. So
+    does what a run has staged of whose id ``alive`` says that it still works.
+    """
+    found = connection.execute(
+        "select distinct run_id from audit.findings"
+        " where table_name = ? and severity = 'critical' and not passed",
+        [table],
+    ).fetchall()
+    looked_into = {_run_of(run_id) for (run_id,) in found}
+    for name, staged in _staged(connection, table):
+        if staged["run"] not in looked_into and not alive(staged["run"]):
+            connection.execute(f"drop table {name}")
+
+
+def staged_slices(connection: duckdb.DuckDBPyConnection, table: str, day: date) -> list[str]:
+    """The staging tables that hold the ``day`` of ``table``, which a gate holds back."""
+    told = f"{day:%Y%m%d}"
+    return [
+        name
+        for name, staged in _staged(connection, table)
+        if staged["start"] is None or staged["start"] <= told < staged["end"]
+    ]
+
+
 def publish(
     connection: duckdb.DuckDBPyConnection,
     target: Slice,
@@ -208,42 +250,6 @@ def published_days(
     return frozenset(row[0] for row in rows)
 
 
-def missing_inputs(
-    connection: duckdb.DuckDBPyConnection,
-    window: Window,
-    inputs: Mapping[str, int],
-    *,
-    whole: Collection[str],
-    own: str,
-    first_day: date,
-) -> dict[date, str]:
-    """The days of ``window`` that can't be computed yet, with the reason for each.
-
-    ``inputs`` maps a day-partitioned table to its lookback in days: day ``D`` needs all of
-    ``[D - lookback, D]`` from ``first_day`` on. A table that reads itself (``own``) needs its
-    previous day, published or part of this window. ``whole`` are tables without partitions.
-    """
-    for table in whole:
-        if not published_days(connection, table, ALWAYS, ALWAYS + timedelta(days=1)):
-            reason = f"{table} has never been published"
-            return dict.fromkeys(window.days, reason)
-    missing: dict[date, str] = {}
-    for table, lookback in inputs.items():
-        if table == own:
-            continue
-        since = max(first_day, window.start - timedelta(days=lookback))
-        published = published_days(connection, table, since, window.end)
-        gaps = [day for day in Window(since, window.end).days if day not in published]
-        for gap in gaps:
-            for offset in range(lookback + 1):
-                day = gap + timedelta(days=offset)
-                if window.start <= day < window.end:
-                    missing.setdefault(day, f"{table} of {gap} is not published")
-    if own in inputs:
-        missing |= _broken_chain(connection, window, missing, own, first_day)
-    return missing
-
-
 def drop(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     """Drop a published table and forget that its days were published, in one transaction."""
     prepare(connection)
@@ -267,24 +273,21 @@ def drop_all(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("commit")
 
 
-def _broken_chain(
-    connection: duckdb.DuckDBPyConnection,
-    window: Window,
-    missing: Mapping[date, str],
-    own: str,
-    first_day: date,
-) -> dict[date, str]:
-    before = window.start - timedelta(days=1)
-    if window.start > first_day and not published_days(connection, own, before, window.start):
-        return dict.fromkeys(window.days, f"{own} of {before} is not published")
-    if not missing:
-        return {}
-    first = min(missing)
-    return {
-        day: f"{own} of {first} is not published"
-        for day in window.days
-        if day > first and day not in missing
-    }
+def _run_of(run_id: str) -> str:
+    return re.sub(r"\W", "", run_id)[:RUN_CHARACTERS].lower()
+
+
+def _staged(
+    connection: duckdb.DuckDBPyConnection, table: str
+) -> Iterator[tuple[str, re.Match[str]]]:
+    """The staging tables of ``table``, and their names taken apart."""
+    names = connection.execute(
+        "select table_name from duckdb_tables() where schema_name = 'staging' order by all"
+    ).fetchall()
+    for (name,) in names:
+        staged = STAGED.fullmatch(name)
+        if staged and f"{staged['schema']}.{staged['name']}" == table:
+            yield f'staging."{name}"', staged
 
 
 def _same_columns(contract: TableContract, described: duckdb.DuckDBPyConnection) -> None:

@@ -231,10 +231,11 @@ def test_a_failed_gate_exits_1_names_table_expectation_and_rows_and_publishes_no
     delivered.write_text("\n".join([header, good, *[bad] * 99]))
     told = promo(*day)
     assert (told.code, told.err) == (1, ""), told
-    gate = next(line for line in told.out.splitlines() if line.startswith("GATE"))
-    assert "2024-01-03" in gate
-    assert "row" in gate
-    assert "published data is unchanged" in told.out
+    (gate,) = [line for line in told.out.splitlines() if line.startswith("HELD BACK")]
+    assert "core.events of 2024-01-03: 99 of 100 rows: " in gate
+    assert "staging." in gate
+    assert "`promo run --from 2024-01-03 --to 2024-01-03`" in told.out
+    assert "published before is unchanged" in told.out
     assert "Traceback" not in told.out
     assert rows(tmp_path, "select * from core.events") == published
 

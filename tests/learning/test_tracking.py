@@ -54,6 +54,7 @@ def test_a_training_becomes_a_finished_run_with_all_that_is_known_of_it(
     experiment = client.get_experiment_by_name(PROPENSITY.experiment)
     assert experiment is not None
     assert run.info.experiment_id == experiment.experiment_id
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert run.info.status == "FINISHED"
     assert run.data.metrics == pytest.approx({**result.metrics, **result.confusion})
     assert {"auc_low", "recency_auc", "frequency_auc", "logistic_auc", "gain_10"} <= set(

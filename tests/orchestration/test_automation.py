@@ -126,21 +126,16 @@ def follower(definitions: dg.Definitions, instance: dg.DagsterInstance) -> Follo
     return Follower(definitions, instance)
 
 
-DECIDED = [
-    ("propensity/scores", {NEWEST}),
-    ("strategy/budget_prices", {NEWEST}),
-    ("report/daily_report", {NEWEST}),
-]
+DAYS = {f"2024-01-{day:02}" for day in range(1, 10)}
 
 
-@pytest.mark.parametrize(("name", "partitions"), DECIDED)
-def test_a_decision_follows_its_inputs_once(
-    follower: Follower, name: str, partitions: set[str]
-) -> None:
+@pytest.mark.parametrize(
+    "name", ["propensity/scores", "strategy/budget_prices", "report/daily_report"]
+)
+def test_a_decision_follows_its_inputs_once(follower: Follower, name: str) -> None:
     assert follower.asked(name) == set()
     follower.inputs(name)
-    asked = follower.asked(name)
-    assert asked == partitions
+    assert follower.asked(name) == DAYS
     assert follower.asked(name) == set()
 
 
@@ -169,6 +164,38 @@ def test_a_gate_of_an_older_materialisation_does_not_count(follower: Follower) -
     follower.passed("features/user_features", NEWEST)
     follower.made("features/user_features", NEWEST)
     assert follower.asked("propensity/scores") == set()
+
+
+def test_a_day_that_waited_for_a_repair_is_made_up_for(follower: Follower) -> None:
+    """Days after a bad one are there; its own features come when it is repaired."""
+    follower.passed("propensity/champions", WEEK)
+    follower.passed("features/user_features", NEWEST)
+    follower.asked("propensity/scores")
+    follower.passed("propensity/scores", NEWEST)
+    assert follower.asked("propensity/scores") == set()
+    follower.passed("features/user_features", "2024-01-05")
+    assert follower.asked("propensity/scores") == {"2024-01-05"}
+    assert follower.asked("propensity/scores") == set()
+
+
+def test_a_week_whose_training_has_failed_is_made_up_for_once_its_inputs_are_there(
+    definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    follower = Follower(definitions, instance)
+    name = "propensity/training_set"
+    days = [f"2024-01-{day:02}" for day in range(1, 8)]
+    follower.passed("core/calendar")
+    follower.passed("features/user_daily", *days)
+    follower.passed("features/user_features", *days[:-1])
+    assert follower.asked(name) == set()
+    job = definitions.resolve_job_def("weekly_training")
+    run = instance.create_run_for_job(
+        job, tags={"dagster/partition": WEEK}, status=dg.DagsterRunStatus.STARTED
+    )
+    instance.report_run_failed(run)
+    assert follower.asked(name) == set()
+    follower.passed("features/user_features", days[-1])
+    assert follower.asked(name) == {WEEK}
 
 
 @pytest.mark.parametrize("day", ["2024-01-08", "2024-01-10", "2024-01-14"])
@@ -338,7 +365,7 @@ def retries(table: Table, settings: Settings, *, home: Path) -> tuple[bool, int,
     own = settings.model_copy(update={"home": home})
     warehouse = WarehouseResource.of(replace(installation.warehouse(own), retry=False))
     result = dg.materialize(
-        [table_asset(table, installation.partitions(own), own.places.data_docs)],
+        [table_asset(table, installation.partitions(own), own.places.data_docs, {})],
         resources={"warehouse": warehouse},
         raise_on_error=False,
     )

@@ -207,14 +207,22 @@ def test_a_change_log_keeps_what_is_in_force(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "audited", "gone"),
     [
-        ("core__log__20240101_20240102", "2024-05-01", True),
-        ("core__log__20240101_20240102", "2024-05-25", True),  # Its day is too old anyway.
-        ("core__log__20240525_20240526", "2024-05-25", False),
-        ("core__log__20240525_20240526__loyal", "2024-05-25", False),
-        ("core__log__20240525_20240526", None, False),  # Of a run that was killed just now.
-        ("core__log__20240401_20240402", None, True),
-        ("core__items", "2024-04-01", True),
-        ("core__items", "2024-05-25", False),
+        ("core__log__20240101_20240102__run_1a2b3c4d", "2024-05-01", True),
+        (
+            "core__log__20240101_20240102__run_1a2b3c4d",
+            "2024-05-25",
+            True,
+        ),  # Its day is too old anyway.
+        ("core__log__20240525_20240526__run_1a2b3c4d", "2024-05-25", False),
+        ("core__log__20240525_20240526__loyal__run_1a2b3c4d", "2024-05-25", False),
+        (
+            "core__log__20240525_20240526__run_1a2b3c4d",
+            None,
+            False,
+        ),  # Of a run that was killed just now.
+        ("core__log__20240401_20240402__run_1a2b3c4d", None, True),
+        ("core__items__run_1a2b3c4d", "2024-04-01", True),
+        ("core__items__run_1a2b3c4d", "2024-05-25", False),
     ],
 )
 def test_a_slice_stays_for_a_look_and_not_for_ever(

@@ -98,6 +98,18 @@ def test_a_day_without_any_table_is_a_page_too(tmp_path: Path) -> None:
     assert "nothing was published for the day" in page.text
 
 
+def test_a_day_that_waits_says_for_what_and_is_never_green(tmp_path: Path) -> None:
+    told = "waits for core.events of 2024-01-09 (42 of 335 rows: unknown event type 'vieww')"
+    with installation.reading(Settings(home=tmp_path)) as read:
+        waits = {DAY: (told,)}
+        (report,) = read_days(read, Window(DAY, DAY + timedelta(days=1)), waits)
+    page = checked(render(report))
+    assert f"No strategy was published for this day: it {told}." in page.text
+    assert f"The day {told}." in page.text
+    assert "passed" not in page.text
+    assert "Every expectation of the day was met" not in page.text
+
+
 def test_days_read_together_are_those_read_alone(thirty_days: Shop) -> None:
     with installation.reading(thirty_days.settings) as read:
         together = list(read_days(read, Window(date(2024, 1, 5), date(2024, 1, 8))))

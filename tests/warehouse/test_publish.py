@@ -24,7 +24,7 @@ from promo_assets.warehouse.publish import (
     Query,
     Slice,
     drop,
-    missing_inputs,
+    drop_leftovers,
     prepare,
     publish,
     published_days,
@@ -43,6 +43,8 @@ CONTRACT = TableContract.model_validate(
         },
     }
 )
+
+OTHER = CONTRACT.model_copy(update={"table": "core.things_2"})
 
 
 def days(count: int, start: date = FIRST) -> Window:
@@ -147,48 +149,6 @@ def test_a_new_column_is_added_and_a_changed_one_is_refused(connection) -> None:
     drop(connection, "core.things")
     put(connection, rows((0, "a", 1)), days(1))
     assert content(connection) == [(FIRST, "a")]
-
-
-def test_days_wait_for_the_inputs_that_they_read(connection) -> None:
-    put(connection, rows(), Window(FIRST, FIRST + timedelta(days=10)))
-    connection.execute(
-        "delete from audit.publications where day = $day", {"day": FIRST + timedelta(days=4)}
-    )
-
-    def waiting(lookback: int, own: str = "core.other") -> list[int]:
-        found = missing_inputs(
-            connection,
-            days(10),
-            {"core.things": lookback} | ({own: 1} if own != "core.other" else {}),
-            whole=(),
-            own=own,
-            first_day=FIRST,
-        )
-        return sorted((day - FIRST).days for day in found)
-
-    assert waiting(0) == [4]
-    assert waiting(2) == [4, 5, 6]
-    assert waiting(0, own="core.mine") == [4, 5, 6, 7, 8, 9]
-
-
-def test_a_table_that_reads_itself_waits_for_its_day_before(connection) -> None:
-    found = missing_inputs(
-        connection,
-        days(2, FIRST + timedelta(days=3)),
-        {"core.things": 1},
-        whole=(),
-        own="core.things",
-        first_day=FIRST,
-    )
-    assert len(found) == 2
-    assert "core.things of 2024-01-03 is not published" in set(found.values())
-
-
-def test_a_missing_dimension_holds_every_day_back(connection) -> None:
-    found = missing_inputs(
-        connection, days(2), {}, whole=("core.items",), own="core.x", first_day=FIRST
-    )
-    assert set(found.values()) == {"core.items has never been published"}
 
 
 def test_a_table_without_window_is_replaced_whole(connection) -> None:
@@ -303,3 +263,32 @@ def test_the_connection_is_closed_after_an_error(tmp_path: Path) -> None:
         raise RuntimeError("mine")
     with pytest.raises(duckdb.ConnectionException):
         connection.execute("select 1")
+
+
+def test_what_another_run_has_staged_is_not_published(connection) -> None:
+    mine, other = (Slice(CONTRACT, days(1), run_id=run) for run in ("run-a", "run-b"))
+    stage(connection, mine, rows((0, "mine", 1)))
+    stage(connection, other, rows((0, "unaudited", 1)))
+    publish(connection, mine, run_id="run-a", code_version="1")
+    assert content(connection) == [(FIRST, "mine")]
+
+
+@pytest.mark.parametrize(
+    ("alive", "critical", "kept"),
+    [(True, False, True), (False, False, False), (False, True, True)],
+)
+def test_what_a_run_left_in_staging_goes_unless_it_works_or_is_held_back(
+    connection, alive: bool, critical: bool, kept: bool
+) -> None:
+    target = Slice(CONTRACT, days(1), run_id="11112222-3333")
+    stage(connection, target, rows((0, "a", 1)))
+    if critical:
+        connection.execute(
+            "insert into audit.findings (table_name, day, severity, passed, run_id)"
+            " values ('core.things', ?, 'critical', false, '11112222-3333')",
+            [FIRST],
+        )
+    stage(connection, Slice(OTHER, days(1), run_id="11112222-3333"), rows((0, "b", 1)))
+    drop_leftovers(connection, "core.things", lambda run: alive and run == "11112222")
+    left = connection.execute("select count(*) from duckdb_tables() where schema_name = 'staging'")
+    assert left.fetchone() == (1 + kept,)

@@ -1,0 +1,189 @@
+"""One write: what is published, what is held back, and what an interruption leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from promo_assets.contract.days import Window
+from promo_assets.contract.tables import TableContract
+from promo_assets.gates.audit import Auditor
+from promo_assets.tables.table import Production, ProductionError, Table, WaitingError
+from promo_assets.tables.writing import Request, Run, write
+from promo_assets.warehouse.connection import Warehouse
+from promo_assets.warehouse.reading import Read
+
+FIRST = date(2024, 1, 1)
+"""A Monday."""
+BAD = "select day, part from {batch} where value < 0"
+GOOD = [{"type": "rows", "name": "is_good", "description": "No value is bad.", "query": BAD}]
+
+
+def contract(name: str, **more: Any) -> TableContract:
+    columns = {
+        "day": {"type": "date", "description": "d"},
+        "part": {"type": "varchar", "description": "p"},
+        "value": {"type": "bigint", "description": "v"},
+    }
+    told = {"table": name, "window": "day", "grain": ["day", "part"], "columns": columns}
+    return TableContract.model_validate(told | {"expectations": GOOD} | more)
+
+
+@dataclass
+class Shop:
+    """A warehouse whose tables hold the values of ``values`` by day; a negative one is bad."""
+
+    warehouse: Warehouse
+    auditor: Auditor
+    values: dict[date, int]
+    run: Run
+
+    def produce(self, production: Production) -> pl.DataFrame:
+        days = production.weeks or production.days.days
+        rows = [
+            {"day": day, "part": part, "value": self.values.get(day, 1)}
+            for day in days
+            for part in production.parts or ("all",)
+        ]
+        return production.frame(rows)
+
+    def table(self, name: str, **told: Any) -> Table:
+        part = {"part": "part"} if told.get("grid") == "day_segment" else {}
+        return Table(contract(name, **part), "group", self.produce, "1", **told)
+
+    def write(self, table: Table, days: Sequence[int], *parts: str, **more: Any) -> Any:
+        window = Window.of(FIRST + timedelta(days=number) for number in days)
+        weeks = tuple(day for day in window.days if day.weekday() == 0)
+        weekly = weeks if table.grid == "week" else ()
+        asked = Request(window, parts, weekly)
+        return write(table, asked, self.run, self.warehouse, self.auditor, **more)
+
+    def query(self, sql: str) -> list[Any]:
+        with self.warehouse.get_connection() as connection:
+            return connection.execute(sql).fetchall()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    warehouse = Warehouse(tmp_path / "w.duckdb")
+    run = Run("aaaabbbb-1", FIRST, lambda line: None)
+    return Shop(warehouse, Auditor(warehouse, None), {}, run)
+
+
+def published(shop: Shop, name: str) -> list[int]:
+    days = shop.query(
+        f"select distinct day from audit.publications where table_name = '{name}' order by all"
+    )
+    return [(day - FIRST).days for (day,) in days]
+
+
+def test_a_bad_day_is_held_back_and_what_follows_waits_for_it_by_name(shop: Shop) -> None:
+    events, totals = shop.table("core.events"), shop.table("features.totals")
+    totals = replace(totals, inputs={"core.events": 0, "features.totals": 1})
+    shop.values[FIRST + timedelta(days=2)] = -1
+    written = shop.write(events, range(5))
+    assert published(shop, "core.events") == [0, 1, 3, 4]
+    assert written.blocked == {FIRST + timedelta(days=2): "is_good: 1 row"}
+    shop.run = replace(shop.run, tables={"core.events": events})
+    written = shop.write(totals, range(5))
+    assert published(shop, "features.totals") == [0, 1]
+    assert {str(reason) for reason in written.waiting.values()} == {
+        "waits for core.events of 2024-01-03 (is_good: 1 row)"
+    }
+    with pytest.raises(WaitingError, match=r"2024-01-04 waits for core\.events of"):
+        shop.write(totals, [3])
+
+
+def test_the_day_after_a_bad_one_waits_for_it_in_a_table_that_reads_itself(shop: Shop) -> None:
+    totals = shop.table("features.totals", inputs={"features.totals": 1})
+    shop.values[FIRST + timedelta(days=1)] = -1
+    written = shop.write(totals, range(3))
+    assert list(written.blocked) == [FIRST + timedelta(days=1)]
+    (reason,) = written.waiting.values()
+    assert str(reason) == "waits for features.totals of 2024-01-02 (is_good: 1 row)"
+
+
+def test_a_week_is_held_back_whole(shop: Shop) -> None:
+    weekly = shop.table("propensity.set", grid="week")
+    shop.values[FIRST + timedelta(days=7)] = -1
+    shop.write(weekly, range(21))
+    assert published(shop, "propensity.set") == [*range(7), *range(14, 21)]
+
+
+def test_an_interrupted_training_keeps_the_weeks_that_are_finished(shop: Shop) -> None:
+    def until_the_third(production: Production) -> pl.DataFrame:
+        if production.weeks[0] >= FIRST + timedelta(days=14):
+            raise KeyboardInterrupt
+        return shop.produce(production)
+
+    table = replace(shop.table("propensity.trainings", grid="week"), produce=until_the_third)
+    told: list[Any] = []
+    with pytest.raises(KeyboardInterrupt):
+        shop.write(replace(table, apart=True), range(28), finished=told.append)
+    assert published(shop, "propensity.trainings") == [*range(14)]
+    assert [piece.target.window.start for piece in told] == [FIRST, FIRST + timedelta(days=7)]
+
+
+def test_weeks_that_are_written_apart_end_as_weeks_that_are_written_together(shop: Shop) -> None:
+    shop.values |= {FIRST: 3, FIRST + timedelta(days=7): -1, FIRST + timedelta(days=14): 5}
+    apart = shop.write(shop.table("propensity.apart", grid="week", apart=True), range(21))
+    together = shop.write(shop.table("propensity.whole", grid="week"), range(21))
+    assert apart.waiting.keys() == together.waiting.keys()
+    for name in ("staged_rows", "blocked", "held_back", "nothing_published"):
+        assert getattr(apart, name) == getattr(together, name), name
+    assert apart.published.rows == together.published.rows
+    for one, other in zip(apart.verdict.findings, together.verdict.findings, strict=True):
+        assert replace(one, examples=()) == replace(other, examples=())
+
+
+def test_what_follows_a_publication_sees_it_and_does_not_happen_behind_a_red_gate(
+    shop: Shop,
+) -> None:
+    seen: list[list[int]] = []
+
+    def look(read: Read) -> None:
+        seen.append(read("select value from core.events order by day")["value"].to_list())
+
+    events = shop.table("core.events", then=look)
+    shop.write(events, [0])
+    shop.values[FIRST] = -1
+    shop.write(events, [0])
+    assert seen == [[1]]
+
+
+def test_findings_are_of_a_day_and_segment_and_go_with_its_repair(shop: Shop) -> None:
+    decided = shop.table("strategy.decided", grid="day_segment")
+    shop.values |= {FIRST: -1, FIRST + timedelta(days=1): -1}
+    shop.write(decided, range(3), "loyal", "new")
+    failed = (
+        "select day, part, row_count from audit.findings where not passed and expectation ="
+        " 'is_good' order by all"
+    )
+    assert [(day - FIRST, part) for day, part, _ in shop.query(failed)] == [
+        (timedelta(days=number), part) for number in (0, 1) for part in ("loyal", "new")
+    ]
+    shop.values = {}
+    shop.write(decided, [0], "loyal")
+    assert [((day - FIRST).days, part) for day, part, _ in shop.query(failed)] == [
+        (0, "new"),
+        (1, "loyal"),
+        (1, "new"),
+    ]
+
+
+def test_a_day_that_could_not_be_made_says_why_to_those_that_wait(shop: Shop) -> None:
+    def broken(production: Production) -> pl.DataFrame:
+        raise ProductionError("events/a.csv: can't be read. Repair or remove it")
+
+    events = replace(shop.table("raw.events"), produce=broken)
+    with pytest.raises(ProductionError):
+        shop.write(events, [0])
+    shop.run = replace(shop.run, tables={"raw.events": events})
+    with pytest.raises(WaitingError, match=r"raw\.events of 2024-01-01 .*events/a\.csv: can't be"):
+        shop.write(shop.table("core.events", inputs={"raw.events": 0}), [0])
