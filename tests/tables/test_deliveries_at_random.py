@@ -15,7 +15,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 from pydantic import SecretStr
 
 from promo_assets.contract.days import Window
@@ -30,7 +36,7 @@ from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import Slice, prepare, publish, stage
 
 FIRST = date(2024, 6, 1)
-DAYS = 4
+DAYS = 3
 RAW = load_contracts(EXPECTATIONS)["raw.events"]
 (KEPT,) = (one for one in RAW.expectations if one.name == "published_rows_are_kept")
 GATE = f"with window_days as (select unnest($days) as day) select distinct day from ({KEPT.query})"
@@ -73,9 +79,20 @@ class Deliveries(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.place.cleanup()
 
+    @initialize()
+    def begin(self) -> None:
+        """Every day is published, of two files."""
+        for day in range(DAYS):
+            self.add("a", day, 2)
+            self.add("b", day, 1)
+        self.take(0, DAYS)
+
     # What the shop does.
 
     @rule(name=names, day=days, count=st.integers(1, 4))
+    def more(self, name: str, day: int, count: int) -> None:
+        self.add(name, day, count)
+
     def add(self, name: str, day: int, count: int) -> None:
         """New rows: in a new file, or late at the end of one that is there."""
         rows = [(f"e{self.number + n}", day, "first") for n in range(count)]
@@ -89,6 +106,7 @@ class Deliveries(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.files)))
         self.number += 1
         self.write(name, [(id_, day, f"v{self.number}") for id_, day, _ in self.files[name]])
+        self.perhaps_take(data)
 
     @precondition(lambda self: self.files)
     @rule(data=st.data())
@@ -97,6 +115,7 @@ class Deliveries(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.files)))
         kept = data.draw(st.integers(0, max(len(self.files[name]) - 1, 0)))
         self.write(name, self.files[name][:kept])
+        self.perhaps_take(data)
 
     @precondition(lambda self: self.files)
     @rule(data=st.data())
@@ -105,6 +124,7 @@ class Deliveries(RuleBasedStateMachine):
         del self.files[name]
         self.broken.discard(name)
         (self.events / f"{name}.csv").unlink()
+        self.perhaps_take(data)
 
     @precondition(lambda self: self.files)
     @rule(data=st.data(), to=names)
@@ -115,6 +135,7 @@ class Deliveries(RuleBasedStateMachine):
             self.broken.discard(name)
             (self.events / f"{name}.csv").unlink()
             self.write(to, rows)
+        self.perhaps_take(data)
 
     @precondition(lambda self: self.files)
     @rule(data=st.data())
@@ -124,6 +145,11 @@ class Deliveries(RuleBasedStateMachine):
         with (self.events / f"{name}.csv").open("a") as file:
             file.write("half")
         self.broken.add(name)
+
+    def perhaps_take(self, data: st.DataObject) -> None:
+        """Half of the changes are taken in at once."""
+        if data.draw(st.booleans()):
+            self.take(0, DAYS)
 
     # What the platform does.
 
@@ -275,7 +301,7 @@ QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 class TestDeliveries(Deliveries.TestCase):
-    settings = settings(max_examples=4, stateful_step_count=12, **QUIET)
+    settings = settings(max_examples=5, stateful_step_count=10, **QUIET)
 
 
 @pytest.mark.slow
