@@ -77,7 +77,7 @@ def seconds(source: Database, window: Window, bare: bool) -> tuple[float, int]:
             if bare:
                 select, parameters = f"select * from {source.address.alias}.events", {}
             else:
-                query = source.events(window, connection)
+                query = source.take(window, connection).query
                 select, parameters = query.sql, dict(query.parameters)
             connection.execute(f"create table events as {select}", parameters)
             best = min(best, time.perf_counter() - began)

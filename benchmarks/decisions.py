@@ -36,7 +36,8 @@ from promo_assets.simulation.folder import Options
 from promo_assets.simulation.offers import OFFERS
 from promo_assets.simulation.simulate import simulate
 from promo_assets.strategy.allocation.budget import NONE, allocate, solve_price
-from promo_assets.strategy.allocation.decisions import candidate_values
+from promo_assets.strategy.allocation.decisions import candidate_values, responses_of
+from promo_assets.strategy.effects.response import Response
 from promo_assets.strategy.offers.rules import eligible
 from promo_assets.tables.strategy import catalogue_of, users_parameters, users_sql
 
@@ -63,7 +64,9 @@ class Day:
     believed: Matrix
     """Net of cost; -inf where the platform would not send it."""
     believed_cost: Matrix
-    error: Matrix
+    users: pl.DataFrame
+    responses: list[Response | None]
+    """One an offer."""
     likely: npt.NDArray[np.float64]
     """Propensity."""
     features: Matrix
@@ -127,7 +130,11 @@ def look(home: Path) -> Day:
         cost=matrix("cost") + np.array([send[offer] for offer in catalogue.ids]),
         believed=worth.decided_by - worth.cost,
         believed_cost=worth.cost,
-        error=worth.error,
+        users=users,
+        responses=[
+            None if text is None else Response.read(text)
+            for text in responses_of(effects, catalogue)
+        ],
         likely=users["propensity"].fill_null(0.0).to_numpy(),
         features=features.select(pl.selectors.numeric().cast(pl.Float64))
         .fill_null(float("nan"))
@@ -156,6 +163,16 @@ def paid_for(day: Day, choice: npt.NDArray[np.int64]) -> tuple[float, float]:
     who = np.flatnonzero(choice != NONE)
     at = (who, choice[who])
     return float(day.gain[at].sum()), float(day.cost[at].sum())
+
+
+def error_of(day: Day, choice: npt.NDArray[np.int64]) -> float:
+    """Standard error of the believed gain of all sends together, under the posterior."""
+    total: Matrix = np.zeros(1)
+    for offer, response in enumerate(day.responses):
+        chosen = day.users.filter(pl.Series(choice == offer))
+        if chosen.height and response is not None:
+            total = total + response.draws(chosen)
+    return float(total.std())
 
 
 def ceiling(day: Day) -> tuple[Matrix, Matrix]:
@@ -220,11 +237,13 @@ def score(day: Day, seed: int) -> dict[str, list[float]]:
         who = np.flatnonzero(choice != NONE)
         at = (who, choice[who])
         net, paid = paid_for(day, choice)
-        expected, error = float(believed[at].sum()), float(day.error[at].sum())
+        expected = float(believed[at].sum())
         told["true over believed cost"].append(paid / max(float(day.believed_cost[at].sum()), 1e-9))
         told["believed net"].append(expected)
         told["true net"].append(net)
-        told["in its 90 % interval"].append(float(abs(net - expected) <= Z90 * error))
+        told["in its 90 % interval"].append(
+            float(abs(net - expected) <= Z90 * error_of(day, choice))
+        )
     return told
 
 

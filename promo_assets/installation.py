@@ -20,7 +20,7 @@ from promo_assets.people.pseudonyms import keys_of
 from promo_assets.privacy.erasure import Place
 from promo_assets.settings import Settings
 from promo_assets.sources import Delivery
-from promo_assets.strategy.experiments.experiment import Experiment
+from promo_assets.strategy.experiments.experiment import Holdout
 from promo_assets.tables import events, propensity, strategy
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.reading import Read
@@ -136,6 +136,12 @@ def deciding(settings: Settings) -> strategy.Given:
         settings.exploration_budget,
         settings.worth_probability,
         settings.margin_rate,
-        Experiment(settings.experiment, settings.holdout_share),
+        Holdout(
+            settings.experiment,
+            settings.holdout_share,
+            settings.holdout_start or settings.start,
+            settings.holdout_days,
+            settings.holdout_analysis_days,
+        ),
         consent(settings),
     )

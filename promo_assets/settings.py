@@ -69,7 +69,16 @@ class Settings(BaseSettings):
     experiment: str = Field(
         default="holdout-1",
         pattern=r"^[A-Za-z0-9_.-]+$",
-        description="Names the holdout; the same users stay held out under the same name.",
+        description="Names the holdout; another name draws other users.",
+    )
+    holdout_start: date | None = Field(
+        default=None, description="First day of the holdout's first round; PROMO_START if unset."
+    )
+    holdout_days: int = Field(
+        default=91, ge=7, description="Days of a round; then others are held out."
+    )
+    holdout_analysis_days: int = Field(
+        default=28, ge=0, le=90, description="Days after a round whose purchases count for it."
     )
     horizon_days: int = Field(default=7, ge=1, le=28, description="Propensity: days ahead.")
     train_every_weeks: int = Field(default=1, ge=1, description="Weeks between trainings.")

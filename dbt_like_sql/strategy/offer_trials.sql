@@ -5,67 +5,11 @@
 --   covariates and segment are those of the day before the send.
 -- grain: campaign_id, offer_id, user_id
 -- owner: data-science
--- lookback: core.events 27 days, features.user_features 28 days, segments.user_segments 28 days
+-- lookback: core.events 27 days, strategy.user_margins 27 days, features.user_features 28 days,
+--   segments.user_segments 28 days
 with spans as (
     select distinct sent_date, closed_date, user_id
     from strategy.trial_users
-),
-
-lines as (
-    select
-        events.user_id,
-        events.event_date,
-        events.event_type = 'purchase' as is_bought,
-        coalesce(events.order_id, '') as order_key,
-        case when events.event_type = 'purchase' then 1 else -1 end as sign,
-        events.quantity,
-        events.unit_price,
-        events.quantity * events.unit_price as amount,
-        events.discount,
-        events.quantity * items.unit_cost as goods_cost
-    from core.events as events
-    left join core.items as items
-        on items.item_id = events.item_id
-    where events.event_date >= cast($start - interval 27 day as date)
-        and events.event_date < $end
-        and events.event_type in ('purchase', 'return')
-        and events.user_id is not null
-),
-
-beside_lines as (
-    -- Of an order's redemptions, what its lines don't already carry as a discount.
-    select
-        user_id,
-        event_date,
-        order_key,
-        greatest(
-            coalesce(sum(cost) filter (where lowers_lines), 0) - max(line_discount), 0
-        ) + coalesce(sum(cost) filter (where not coalesce(lowers_lines, false)), 0) as cost
-    from strategy.redemption_costs
-    group by user_id, event_date, order_key
-),
-
-days as (
-    select
-        user_id,
-        event_date,
-        count(distinct order_key) filter (where is_bought) as orders,
-        sum(sign * (amount - discount)) as spend,
-        sum(sign * coalesce(goods_cost, 0)) as goods_cost,
-        sum(case when goods_cost is null then sign * amount else 0 end) as uncosted,
-        cast(0 as decimal(18, 2)) as offer_costs
-    from lines
-    group by user_id, event_date
-    union all
-    select
-        user_id,
-        event_date,
-        0 as orders,
-        0 as spend,
-        0 as goods_cost,
-        0 as uncosted,
-        cost as offer_costs
-    from beside_lines
 ),
 
 outcomes as (
@@ -79,10 +23,12 @@ outcomes as (
         sum(days.uncosted) as uncosted,
         sum(days.offer_costs) as offer_costs
     from spans
-    inner join days
+    inner join strategy.user_margins as days
         on days.user_id = spans.user_id
         and days.event_date >= spans.sent_date
         and days.event_date <= spans.closed_date
+    where days.event_date >= cast($start - interval 27 day as date)
+        and days.event_date < $end
     group by spans.sent_date, spans.closed_date, spans.user_id
 ),
 

@@ -26,6 +26,9 @@ MARGIN = 24
 FEW = 3
 """Files, days and examples that are shown of many."""
 
+MOST_FILES = 50
+"""Unreadable files that are named: each has rows that nobody has seen."""
+
 MOST_REASONS = 8
 MOST_TYPES = 6
 
@@ -108,11 +111,11 @@ def _delivered(facts: Facts, source: Files) -> Lines:
         f"{_number(n, f'{name} file')}, {_number(by_format[name], 'row')}"
         for name, n in formats.items()
     ]
-    yield "files", "; ".join(told) or "none that can be read in events/**/*.{parquet,csv,jsonl}"
-    for file in facts.broken[:FEW]:
+    yield "files", "; ".join(told) or "none that can be read"
+    for file in facts.broken[:MOST_FILES]:
         yield "  UNREADABLE", f"{file.path}: {file.problem}"
-    if len(facts.broken) > FEW:
-        yield "", f"{len(facts.broken) - FEW} more unreadable files"
+    if len(facts.broken) > MOST_FILES:
+        yield "", f"{len(facts.broken) - MOST_FILES} more unreadable files"
     if facts.days:
         yield "days", _days(facts)
     if facts.later:

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from promo_assets.cli.arguments import (
     ENGINEERS,
+    Day,
     From,
     On,
     Port,
@@ -29,7 +30,7 @@ SHOP_PEOPLE, SHOP_START, SHOP_DAYS = 20_000, date(2024, 1, 1), 60
 
 def add_to(app: App) -> None:
     """Make the commands known."""
-    for command in (run, demo, late, stale, summary, sql, drop, dev):
+    for command in (run, demo, late, accept, stale, summary, sql, drop, dev):
         app.command(command, group=ENGINEERS)
 
 
@@ -131,9 +132,29 @@ def late(
         print("every published day is as it is delivered")
         return 0
     print(found.told)
+    if found.window is None:
+        return 1
     if run:
         return run_with_progress(found.window, told, ())
     print("rebuild them with `promo late --run`, or turn on the sensor rebuild_late_days")
+    return 1 if found.lost else 0
+
+
+def accept(*days: Annotated[Day, Parameter(help="Days, such as 2024-01-31.")]) -> int:
+    """Let published rows of days go that are delivered no longer."""
+    from promo_assets import installation
+    from promo_assets.sources import open_source
+    from promo_assets.sources.deliveries import accept as note
+
+    if not days:
+        raise UsageError("accept takes the days whose rows may go; see `promo accept --help`")
+    told = made()
+    with installation.warehouse(told).get_connection() as connection:
+        accepted = note(connection, open_source(installation.delivery(told)), days)
+    for one in accepted:
+        files = f" ({one.files})" if one.files else ""
+        print(f"{one.day}: {one.before:,} rows are published, {one.now:,} delivered{files}")
+    print("accepted as delivered now; take it in with `promo late --run`")
     return 0
 
 

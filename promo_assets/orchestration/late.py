@@ -48,6 +48,8 @@ def sensor(look: Callable[[], Late | None], partitions: Partitions) -> dg.Sensor
             return
         if late is None:
             yield dg.SkipReason("every published day is as it is delivered")
+        elif late.window is None:
+            yield dg.SkipReason(late.told)
         elif memory.get("given_up") == _signature(late):
             yield dg.SkipReason(
                 f"{late.told}; its rebuild failed before. Mend the cause and run "

@@ -40,6 +40,7 @@ def assets(
         "segments/segment_summary",
         "strategy/offer_effects",
         "strategy/budget_prices",
+        "strategy/holdout_effects",
     )
     by_segment_mapping = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=DAY)
     by_segment = dg.AssetDep(

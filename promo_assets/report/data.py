@@ -60,6 +60,9 @@ QUERIES = {
         left join core.offers as offers using (offer_id)
         where as_of_date >= $start and as_of_date < $end
         group by day, offer_id order by day, offer_id""",
+    "programme": """
+        select as_of_date as day, * exclude (as_of_date) from strategy.holdout_effects
+        where as_of_date >= $start and as_of_date < $end order by day, started_on""",
     "findings": """
         select day, table_name, expectation, severity, passed, row_count, observed
         from audit.findings where day >= $start and day < $end and not passed

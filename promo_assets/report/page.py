@@ -47,6 +47,7 @@ def render(report: DayReport) -> str:
         decisions=[_decision(row, reach) for row in strategies],
         totals=totals(report),
         price=next(iter(report.rows("prices")), None),
+        programme=next(reversed(report.rows("programme")), None),
         training=report.training,
         checked=next(iter(report.rows("checked")), None),
     )

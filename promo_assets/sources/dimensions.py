@@ -22,15 +22,14 @@ from promo_assets.sources import (
     SourceError,
     nothing,
 )
-from promo_assets.sources.formats import (
-    NAME,
-    ROW,
-    Layout,
+from promo_assets.sources.content import (
     UnreadableFileError,
-    digest_of,
-    layout_of,
-    reason_of,
+    address_of,
+    cause_of,
+    content_of,
+    unfinished,
 )
+from promo_assets.sources.formats import ROW, Layout, format_of, layout_of
 from promo_assets.sources.mapping import (
     RELATION,
     SourceMapping,
@@ -71,7 +70,7 @@ class Delivered(Protocol):
     def row(self, number: int) -> str:
         """What messages call the row that has ``number`` as `ROW`."""
 
-    def failure(self, reason: str) -> SourceError:
+    def failure(self, error: duckdb.Error) -> SourceError:
         """The error for a table that can't be read."""
 
 
@@ -94,13 +93,13 @@ class TableFile:
 
     @classmethod
     def find(
-        cls, folder: Path, stem: str, connection: duckdb.DuckDBPyConnection
+        cls, folder: Path, stem: str, mapping: SourceMapping, connection: duckdb.DuckDBPyConnection
     ) -> TableFile | None:
         """The file of a table in ``folder``, if there is one."""
         found = [
             path
-            for path in sorted(folder.glob(f"{stem}.*"))
-            if NAME.fullmatch(path.name) and path.name.split(".")[0] == stem and path.is_file()
+            for path in sorted(folder.iterdir())
+            if path.name.split(".")[0].casefold() == stem and path.is_file() and format_of(path)
         ]
         if len(found) > 1:
             raise SourceError(
@@ -109,8 +108,11 @@ class TableFile:
             )
         if not found:
             return None
+        format_ = format_of(found[0])
         try:
-            digest_of(found[0])
+            content = content_of(found[0], text=format_ != "parquet", lines=format_ == "csv")
+            if content.unfinished and mapping.unfinished == "hold":
+                raise UnreadableFileError(unfinished(content))
             return cls(stem, found[0], layout_of(found[0], connection))
         except UnreadableFileError as error:
             raise _unreadable(found[0], str(error)) from error
@@ -128,13 +130,13 @@ class TableFile:
 
     def rows(self, aside: Collection[str]) -> Query:
         file = f"file_{self.stem}"
-        return Query(self.layout.relation(f"${file}", aside), {file: [str(self.path)]})
+        return Query(self.layout.relation(f"${file}", aside), {file: [address_of(self.path)]})
 
     def row(self, number: int) -> str:
         return f"row {number} (counted from 0)"
 
-    def failure(self, reason: str) -> SourceError:
-        return _unreadable(self.path, reason)
+    def failure(self, error: duckdb.Error) -> SourceError:
+        return _unreadable(self.path, cause_of(self.path, error))
 
 
 class Dimensions:
@@ -378,7 +380,7 @@ class Dimensions:
             names = [column[0] for column in rows.description or ()]
             found = rows.fetchone()
         except duckdb.Error as error:
-            raise table.delivered.failure(reason_of(error)) from None
+            raise table.delivered.failure(error) from None
         return dict(zip(names, found, strict=True)) if found else {}
 
 

@@ -1,4 +1,4 @@
-"""A folder of event files: ``events/**/*.{parquet,csv,jsonl}`` (also ``.gz``, ``.zst``).
+"""A folder of event files: ``events/**/*.{parquet,csv,tsv,jsonl,ndjson,json}``, text also packed.
 
 DuckDB scans the files that hold rows of the wanted days, as the inventory knows them; nothing is
 loaded here. Every value is taken as text: what can't be used is rejected later, with its reason.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 
 from promo_assets.contract.days import Window
-from promo_assets.sources import Delivery, SourceError, nothing
+from promo_assets.sources import DeliveredDay, Delivery, SourceError, Taken, nothing
 from promo_assets.sources.dimensions import Dimensions, TableFile
 from promo_assets.sources.formats import FILE, ROW, Layout
 from promo_assets.sources.inventory import DeliveredFile, Inventory
@@ -64,8 +64,8 @@ class Files:
         expected = folder if mapping.events else folder / "events"
         if not expected.is_dir():
             raise SourceError(
-                f"{expected} is not a folder; expected event files in "
-                "events/**/*.{parquet,csv,jsonl}, or where mapping.yaml says under events:"
+                f"{expected} is not a folder (is what it lies on mounted?); expected event files "
+                f"in {expected}, or where mapping.yaml says under events:"
             )
         return cls(folder, delivery.first, delivery.zone, mapping, delivery.inventory, name)
 
@@ -79,11 +79,18 @@ class Files:
         finally:
             inventory.close()
 
-    def events(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Query:
+    def take(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Taken:
         with self.inventory(connection) as inventory:
-            if broken := inventory.broken(window):
-                raise SourceError(self._unreadable(broken))
-            return self.rows(window, inventory)
+            problems: dict[date, list[str]] = {}
+            for file in inventory.broken(window):
+                days = window.days if file.day is None else (max(file.day, self.first),)
+                for day in days:
+                    problems.setdefault(day, []).append(f"{file.path}: {file.problem}")
+            return Taken(
+                self.rows(window, inventory),
+                inventory.delivered(window),
+                {day: tuple(told) for day, told in problems.items()},
+            )
 
     def rows(self, window: Window, inventory: Inventory) -> Query:
         """The rows of ``window`` in the readable files of the inventory."""
@@ -102,7 +109,7 @@ class Files:
             zip(groups.items(), selects, strict=True)
         ):
             mapped.append(self._mapped(layout, listed, number))
-            parameters |= self._delivered(layout, group, number)
+            parameters |= self._delivered(layout, group, number, inventory)
         return Query(
             f"select *, $source as source, {self.mapping.note_sql()} as note "
             f"from ({'union all by name'.join(mapped)}) "
@@ -122,17 +129,21 @@ class Files:
     def consents(self, connection: duckdb.DuckDBPyConnection) -> Query:
         return self.dimensions(connection).consents()
 
-    def fingerprints(
+    def delivered(
         self, window: Window, connection: duckdb.DuckDBPyConnection
-    ) -> Mapping[date, str]:
+    ) -> Mapping[date, DeliveredDay]:
         with self.inventory(connection) as inventory:
-            return inventory.fingerprints(window)
+            return inventory.delivered(window)
+
+    def span(self, connection: duckdb.DuckDBPyConnection) -> Window | None:
+        with self.inventory(connection) as inventory:
+            return inventory.span(datetime.now(UTC).date())
 
     def dimensions(self, connection: duckdb.DuckDBPyConnection) -> Dimensions:
         """The tables beside the events."""
 
         def find(stem: str) -> TableFile | None:
-            return TableFile.find(self.folder, stem, connection)
+            return TableFile.find(self.folder, stem, self.mapping, connection)
 
         return Dimensions(find, self.mapping, self.zone, connection)
 
@@ -147,29 +158,21 @@ class Files:
             relation=RELATION,
             listed=listed,
             source_row=f'"{ROW}"{before}',
-            rows=layout.relation(f"$files_{number}", aside),
+            rows=layout.relation(f"$files_{number}", aside, f"$files_{number}_folders"),
         )
 
     def _delivered(
-        self, layout: Layout, group: Sequence[DeliveredFile], number: int
+        self, layout: Layout, group: Sequence[DeliveredFile], number: int, inventory: Inventory
     ) -> dict[str, Any]:
+        paths = [file.path for file in group]
         told: dict[str, Any] = {
-            f"files_{number}": [str(self.folder / file.path) for file in group],
-            f"paths_{number}": [file.path for file in group],
+            f"paths_{number}": paths,
             f"days_{number}": [file.day for file in group],
         }
         if layout.format != "parquet":
             rows = [0, *(file.rows for file in group)]
             told[f"before_{number}"] = list(accumulate(rows))[:-1]
-        return told
-
-    def _unreadable(self, broken: Sequence[DeliveredFile]) -> str:
-        more = f" (and {len(broken) - 1} more files)" if len(broken) > 1 else ""
-        file = broken[0]
-        return (
-            f"{self.folder / file.path}: can't be read: {file.problem}{more}. Repair or remove "
-            "the file"
-        )
+        return told | inventory.files_of(layout, paths, f"files_{number}")
 
 
 def _by_layout(files: Sequence[DeliveredFile]) -> dict[Layout, list[DeliveredFile]]:

@@ -8,23 +8,45 @@ files there are (``inventory.py``).
 from __future__ import annotations
 
 import csv
-import gzip
-import hashlib
 import io
 import json
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import Literal
+from urllib.parse import unquote
 
 import duckdb
-import pyarrow as pa
+
+from promo_assets.sources.content import (
+    UnreadableFileError,
+    address_of,
+    cause_of,
+    head_of,
+    packing_of,
+)
 
 Format = Literal["parquet", "csv", "jsonl"]
+Shape = Literal["lines", "values", "array"]
+"""How JSON objects follow one another: one a line, over several lines, or in an array."""
 
-NAME = re.compile(r"[^._].*\.(parquet|csv|jsonl)(\.gz|\.zst)?")
-"""Files that hold rows; names that start with . or _ are other programs' own, as everywhere."""
+FORMATS: dict[str, Format] = {
+    "parquet": "parquet",
+    "csv": "csv",
+    "tsv": "csv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "json": "jsonl",
+}
+ENDING = re.compile(rf"\.({'|'.join(FORMATS)})(\.gz|\.zst)?$", re.I)
+
+SHAPES: dict[Shape, str] = {
+    "lines": "newline_delimited",
+    "values": "unstructured",
+    "array": "array",
+}
+"""As DuckDB calls them."""
 
 FILE = "promo file"
 ROW = "promo row"
@@ -36,10 +58,12 @@ RESERVED = ("file_index", "file_row_number")
 
 DELIMITERS = ",;\t|"
 LONGEST_HEADER = 1 << 20
-CHUNK = 1 << 20
 
-KIND = re.compile(r"^[A-Z]\w*( \w+)? Error: ")
-"""How DuckDB's messages begin."""
+BOM = b"\xef\xbb\xbf"
+PARQUET = "select * from read_parquet([$path], binary_as_string = true, hive_partitioning = false)"
+
+IN_FOLDER = re.compile(r"([^=/]+)=([^/]*)")
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 CLOSED = r'([^\s:,\[{\\]"\s*:\s*)'
 """The end of a JSON key: a quote that neither opens a text nor is part of one."""
@@ -49,56 +73,65 @@ DECIMAL = r"-?\d+(?:\.\d+(?:[eE][-+]?\d+)?|[eE][-+]?\d+)"
 END = r"(\s*[,}])"
 
 
-class UnreadableFileError(ValueError):
-    """A file can't be read; the message says why, in one line, without its name."""
-
-
 @dataclass(frozen=True)
 class Layout:
     """How a file is read; files of the same layout are read together.
 
-    ``columns`` are names with DuckDB types (of JSON Lines: JSON). ``exact`` is false for JSON
-    Lines with numbers that have to be kept from becoming floating point.
+    ``columns`` are names with DuckDB types (of JSON: JSON). ``exact`` is false for JSON with
+    numbers that have to be kept from becoming floating point. ``folders`` are columns that the
+    names of folders tell (`values_in_folders`).
     """
 
     format: Format
     columns: tuple[tuple[str, str], ...]
     delimiter: str = ""
     exact: bool = True
+    packed: str = ""
+    shape: Shape = "lines"
+    folders: tuple[str, ...] = ()
 
     def types(self, aside: Collection[str] = ()) -> dict[str, str]:
-        """The columns as `relation` gives them. JSON Lines: those ``aside`` as JSON, others as
-        text."""
+        """The columns as `relation` gives them. JSON: those ``aside`` as JSON, others as text."""
+        return self._delivered(aside) | dict.fromkeys(self.folders, "VARCHAR")
+
+    def _delivered(self, aside: Collection[str]) -> dict[str, str]:
+        """The columns that are in the file itself."""
         if self.format != "jsonl":
             return dict(self.columns)
         return {name: "JSON" if name in aside else "VARCHAR" for name, _ in self.columns}
 
-    def relation(self, files: str, aside: Collection[str] = ()) -> str:
-        """A select of every row of ``files`` (an SQL list of paths): `types`, `FILE` and `ROW`."""
+    def relation(self, files: str, aside: Collection[str] = (), folders: str = "") -> str:
+        """A select of every row of ``files`` (an SQL list of addresses): `types`, `FILE` and
+        `ROW`. ``folders`` is an SQL list of the files' values of `folders`."""
         place = f'cast(file_index as bigint) as "{FILE}"'
+        for number, name in enumerate(self.folders, 1):
+            told = f"cast({folders} as varchar[][])[cast(file_index as bigint) + 1][{number}]"
+            place += f", {told} as {_named(name)}"
         if self.format == "parquet":
             return (
                 f'select *, {place}, file_row_number as "{ROW}" '
                 f"from read_parquet({files}, binary_as_string = true, hive_partitioning = false)"
             )
         place += f', row_number() over () - 1 as "{ROW}"'
-        types = self.types(aside)
+        types = self._delivered(aside)
+        read = "hive_partitioning = false"
+        if self.packed:  # DuckDB knows it by endings in small letters only.
+            read += f", compression = '{self.packed}'"
         if self.format == "csv":
             return (
                 f"select *, {place} from read_csv({files}, auto_detect = false, header = true, "
                 f"columns = {_struct(types)}, delim = '{self.delimiter}', quote = '\"', "
-                "escape = '\"', nullstr = '', strict_mode = true, hive_partitioning = false)"
+                f"escape = '\"', nullstr = '', strict_mode = true, {read})"
             )
+        read = f"format = '{SHAPES[self.shape]}', {read}"
         if self.exact:
-            return (
-                f"select *, {place} from read_json({files}, format = 'newline_delimited', "
-                f"columns = {_struct(types)}, hive_partitioning = false)"
-            )
+            return f"select *, {place} from read_json({files}, columns = {_struct(types)}, {read})"
         quoted = f"regexp_replace(json, '{CLOSED}({DECIMAL}){END}', '\\1\"\\2\"\\3', 'g')"
         structure = json.dumps(types).replace("'", "''")
+        others = "".join(f", {_named(name)}" for name in (FILE, *self.folders, ROW))
         return (
-            f"select unnest(json_transform(cast({quoted} as json), '{structure}')), "
-            f'"{FILE}", "{ROW}" from (select json, {place} from read_ndjson_objects({files}))'
+            f"select unnest(json_transform(cast({quoted} as json), '{structure}')){others} "
+            f"from (select json, {place} from read_json_objects({files}, {read}))"
         )
 
     def to_json(self) -> str:
@@ -107,83 +140,56 @@ class Layout:
     @classmethod
     def from_json(cls, text: str) -> Layout:
         told = json.loads(text)
-        return cls(**(told | {"columns": tuple((name, type_) for name, type_ in told["columns"])}))
+        columns = tuple((name, type_) for name, type_ in told["columns"])
+        return cls(**(told | {"columns": columns, "folders": tuple(told["folders"])}))
 
 
-def layout_of(path: Path, connection: duckdb.DuckDBPyConnection) -> Layout:
-    """Find out how ``path`` is read; raises `UnreadableFileError`."""
-    match = NAME.fullmatch(path.name)
-    assert match is not None
-    format_, packed = cast(Format, match[1]), match[2]
-    if format_ == "csv":
-        layout = _csv_layout(path, packed)
-    elif format_ == "jsonl":
-        layout = _jsonl_layout(path, connection)
-    elif packed:
-        raise UnreadableFileError(f"Parquet is compressed inside; unpack the {packed}")
-    else:
-        query = "select * from read_parquet([$path], binary_as_string = true)"
-        layout = Layout("parquet", _described(query, path, connection))
-    for name, _ in layout.columns:
-        if name.casefold() in RESERVED:
-            raise UnreadableFileError(f"the column name {name!r} is reserved; rename it")
-    return layout
+def format_of(path: Path) -> Format | None:
+    """The format that a file's ending names, whatever its case; None for an unknown ending."""
+    match = ENDING.search(path.name)
+    return FORMATS[match[1].lower()] if match else None
 
 
-def digest_of(path: Path) -> str:
-    """The content's fingerprint. A compressed file is unpacked too, since DuckDB's reader takes
-    one that was cut off as complete; raises `UnreadableFileError`."""
+def values_in_folders(path: str) -> dict[str, str | None]:
+    """What folders such as ``channel=app`` tell, as Hive and Spark write them."""
+    told = {unquote(name): unquote(value) for name, value in IN_FOLDER.findall(path)}
+    return {name: None if value == NO_VALUE else value for name, value in told.items()}
+
+
+def layout_of(
+    path: Path, connection: duckdb.DuckDBPyConnection, folders: Collection[str] = ()
+) -> Layout:
+    """Find out how ``path`` is read; ``folders`` are the columns that its folders tell.
+
+    Raises `UnreadableFileError`, whatever is wrong with the file.
+    """
     try:
-        with path.open("rb") as file:
-            told = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-        if path.suffix in (".gz", ".zst"):
-            with _unpacked(path) as unpacked:
-                while unpacked.read(CHUNK):
-                    pass
-    except (OSError, EOFError, ValueError) as error:
-        raise UnreadableFileError(reason_of(error)) from error
-    return told
+        match format_of(path):
+            case "csv":
+                layout = _csv_layout(path)
+            case "jsonl":
+                layout = _json_layout(path, connection)
+            case _ if packing_of(path):
+                raise UnreadableFileError("Parquet is compressed inside; unpack it")
+            case _:
+                layout = Layout("parquet", _described(PARQUET, path, connection))
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise  # No file's fault.
+    except duckdb.Error as error:
+        raise UnreadableFileError(cause_of(path, error)) from error
+    names = {name.casefold() for name, _ in layout.columns}
+    if reserved := names.intersection(RESERVED):
+        raise UnreadableFileError(f"the column name {min(reserved)!r} is reserved; rename it")
+    more = tuple(sorted(name for name in folders if name.casefold() not in names))
+    return replace(layout, packed=packing_of(path), folders=more)
 
 
-def reason_of(error: Exception) -> str:
-    """What is wrong with a file, in one line: DuckDB's first lines, without its advice and
-    without the row, which may be personal."""
-    kept: list[str] = []
-    for line in filter(None, map(str.strip, str(error).splitlines())):
-        if line.startswith(("Possible", "* ", "file = ", "LINE ")):
-            break
-        if not line.startswith("Original Line"):
-            kept.append(line)
-    text = KIND.sub("", ", ".join(kept) or type(error).__name__)
-    return text if len(text) <= 300 else f"{text[:297]}..."
-
-
-def _unpacked(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path))
-    if path.suffix == ".zst":
-        return cast(IO[bytes], pa.input_stream(str(path), compression="zstd"))
-    return path.open("rb")
-
-
-def _csv_layout(path: Path, packed: str | None) -> Layout:
-    try:
-        with _unpacked(path) as file:
-            head = file.read(LONGEST_HEADER)
-    except (OSError, EOFError, ValueError) as error:
-        raise UnreadableFileError(reason_of(error)) from error
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UnreadableFileError("it is UTF-16, expected UTF-8; save it again as UTF-8")
-    try:
-        text = head.decode(
-            "utf-8-sig", errors="ignore" if len(head) == LONGEST_HEADER else "strict"
-        )
-    except UnicodeDecodeError as error:
-        raise UnreadableFileError(
-            f"byte {error.start} is not UTF-8 ({head[error.start : error.start + 1]!r}); save it "
-            "again as UTF-8"
-        ) from error
-    records = [(_first_record(text, delimiter), delimiter) for delimiter in DELIMITERS]
+def _csv_layout(path: Path) -> Layout:
+    head = head_of(path, LONGEST_HEADER)
+    text = head.decode("utf-8-sig", errors="ignore")
+    tabs = ENDING.search(path.name)
+    known = "\t" if tabs and tabs[1].lower() == "tsv" else DELIMITERS
+    records = [(_first_record(text, delimiter), delimiter) for delimiter in known]
     header, delimiter = max(records, key=lambda told: len(told[0]))
     if not any(name.strip() for name in header):
         raise UnreadableFileError("it has no header line with column names")
@@ -208,41 +214,62 @@ def _unique(header: list[str]) -> Iterator[str]:
         yield found
 
 
-def _jsonl_layout(path: Path, connection: duckdb.DuckDBPyConnection) -> Layout:
+def _json_layout(path: Path, connection: duckdb.DuckDBPyConnection) -> Layout:
+    shape = _shape_of(head_of(path, LONGEST_HEADER))
+    read = f"format = '{SHAPES[shape]}', hive_partitioning = false"
+    if packed := packing_of(path):
+        read += f", compression = '{packed}'"
     columns = _described(
-        "select * from read_json([$path], format = 'newline_delimited', sample_size = -1, "
-        "maximum_depth = 1, map_inference_threshold = -1, hive_partitioning = false)",
+        f"select * from read_json([$path], {read}, sample_size = -1, maximum_depth = 1, "
+        "map_inference_threshold = -1)",
         path,
         connection,
     )
-    lines = "from read_ndjson_objects([$path]) where"
-    told = {"path": str(path)}
+    rows = f"from read_json_objects([$path], {read}) where"
+    told = {"path": address_of(path)}
     if [name for name, _ in columns] == ["json"]:  # So it calls lines that are no objects, or none.
-        no_objects = f"select json {lines} json_type(json) <> 'OBJECT' limit 1"
+        no_objects = f"select json {rows} json_type(json) <> 'OBJECT' limit 1"
         if found := connection.execute(no_objects, told).fetchone():
             raise UnreadableFileError(
                 f"expected one JSON object a line, found {str(found[0])[:60]}"
             )
-        if not connection.execute(f"select 1 {lines} true limit 1", told).fetchone():
+        if not connection.execute(f"select 1 {rows} true limit 1", told).fetchone():
             columns = ()
-    rounded = f"select 1 {lines} regexp_matches(json, '{CLOSED}{ROUNDED}{END}') limit 1"
+    rounded = f"select 1 {rows} regexp_matches(json, '{CLOSED}{ROUNDED}{END}') limit 1"
     exact = connection.execute(rounded, told).fetchone() is None
-    return Layout("jsonl", columns, exact=exact)
+    return Layout("jsonl", columns, exact=exact, shape=shape)
+
+
+def _shape_of(head: bytes) -> Shape:
+    """How the objects follow one another, by the first ones."""
+    if head.startswith(BOM):
+        raise UnreadableFileError(
+            "it begins with a byte order mark, which JSON has not; save it again as UTF-8 without"
+        )
+    text = head.lstrip()
+    if text.startswith(b"["):
+        return "array"
+    try:
+        json.loads(text.split(b"\n", 1)[0] or b"{}")
+    except ValueError:
+        return "values" if b"\n" in text else "lines"
+    return "lines"
 
 
 def _described(
     query: str, path: Path, connection: duckdb.DuckDBPyConnection
 ) -> tuple[tuple[str, str], ...]:
-    try:
-        rows = connection.execute(f"describe {query}", {"path": str(path)}).fetchall()
-    except duckdb.Error as error:
-        raise UnreadableFileError(reason_of(error)) from error
+    rows = connection.execute(f"describe {query}", {"path": address_of(path)}).fetchall()
     return tuple((name, type_) for name, type_, *_ in rows)
 
 
 def _struct(types: dict[str, str]) -> str:
     fields = ", ".join(f"{_quoted(name)}: '{type_}'" for name, type_ in types.items())
     return f"{{{fields}}}"
+
+
+def _named(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _quoted(text: str) -> str:

@@ -1,8 +1,9 @@
 """What is delivered in a folder, file by file: a cache, so that a day costs what the day holds.
 
-``PROMO_HOME/inventory.sqlite`` keeps of every file its size and time of change, a fingerprint of
+``PROMO_HOME/inventory.sqlite`` keeps of every file its size and times of change, a fingerprint of
 its content, its layout, and its rows by day. Only new and changed files are read; deleting the
-inventory costs one scan of the folder and nothing else. Several processes may use it.
+inventory costs one scan of the folder and nothing else. Several processes may use it. Not here:
+which files there are (``listing.py``).
 """
 
 from __future__ import annotations
@@ -13,28 +14,29 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from promo_assets.contract.days import Window
-from promo_assets.sources import SourceError
-from promo_assets.sources.formats import (
-    FILE,
-    NAME,
-    Layout,
+from promo_assets.sources import DeliveredDay, SourceError
+from promo_assets.sources.content import (
     UnreadableFileError,
-    digest_of,
-    layout_of,
-    reason_of,
+    address_of,
+    cause_of,
+    content_of,
+    unfinished,
 )
-from promo_assets.sources.mapping import RELATION, SourceMapping, column_sql, globs
+from promo_assets.sources.formats import FILE, Layout, format_of, layout_of, values_in_folders
+from promo_assets.sources.listing import Seen, listed
+from promo_assets.sources.mapping import COLUMNS, RELATION, SourceMapping, column_sql
 
 SCHEMA = """
 create table if not exists files (
-    folder text, path text, size integer, changed integer, digest text, layout text,
+    folder text, path text, size integer, stamp text, digest text, layout text,
     problem text, read_as text, row_count integer, primary key (folder, path)
 ) without rowid;
 create table if not exists days (
@@ -42,7 +44,7 @@ create table if not exists days (
 ) without rowid;
 create index if not exists by_day on days (folder, day, path, row_count);
 """
-VERSION = 1
+VERSION = 2
 """Of the schema and of what is counted; a new one starts the inventory anew."""
 
 PATIENCE = 60
@@ -75,20 +77,11 @@ class DeliveredFile:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A file as the folder shows it, before it is read."""
-
-    path: str
-    size: int
-    changed: int
-
-
-@dataclass(frozen=True)
 class _Known:
     """What the inventory has of a file; ``layout`` is empty where it couldn't be read."""
 
     size: int
-    changed: int
+    stamp: str
     digest: str
     layout: str
     read_as: str
@@ -98,7 +91,7 @@ class _Known:
 class _Found:
     """A file that is being read; ``days`` None = its rows are as they were."""
 
-    seen: _Seen
+    seen: Seen
     digest: str = ""
     layout: str = ""
     problem: str = ""
@@ -142,7 +135,7 @@ class Inventory:
 
     def refresh(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Read the files that are new or changed, and forget those that are gone."""
-        seen = {found.path: found for found in self._look()}
+        seen = {found.path: found for found in listed(self._folder, self._mapping)}
         known = self._known()
         changed = [found for found in seen.values() if self._differs(found, known)]
         with closing(connection.cursor()) as cursor:  # Its errors don't end the caller's work.
@@ -194,29 +187,55 @@ class Inventory:
         ).fetchone()
         return None if day is None else self._day(day)
 
-    def fingerprints(self, window: Window) -> dict[date, str]:
-        """By day, a hash over the files that hold rows of it: path, content, how it is read, and
-        how many rows."""
+    def delivered(self, window: Window) -> dict[date, DeliveredDay]:
+        """By day, its rows by file and a hash over these files: path, content, how it is read,
+        and how many rows."""
         where, bounds = self._within(window)
         rows = self._db.execute(
             f"select day, path, row_count from days where folder = :here {where} order by path",
             {"here": self._here, **bounds},
         )
         told = {found.path: self._told(found) for found in self.files(window)}
-        days: dict[date, hashlib._Hash] = defaultdict(hashlib.sha256)
-        for day, path, count in rows:
-            days[self._day(day)].update(f"{path}\0{told[path]}\0{count}\n".encode())
-        return {day: found.hexdigest()[:16] for day, found in sorted(days.items())}
+        hashes: dict[date, hashlib._Hash] = defaultdict(hashlib.sha256)
+        counts: dict[date, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for number, path, count in rows:
+            day = self._day(number)
+            hashes[day].update(f"{path}\0{told[path]}\0{count}\n".encode())
+            counts[day][path] += count
+        return {
+            day: DeliveredDay(found.hexdigest()[:16], dict(counts[day]))
+            for day, found in sorted(hashes.items())
+        }
+
+    def span(self, until: date) -> Window | None:
+        """From the first to the last day that has rows of its own, up to ``until``."""
+        first, last = self._db.execute(
+            "select min(day), max(day) from days where folder = ? and day between ? and ?",
+            (self._here, (self.first - EPOCH).days, (until - EPOCH).days),
+        ).fetchone()
+        return None if first is None else Window.of((self._day(first), self._day(last)))
 
     def select_of(self, layout: Layout) -> str:
         """The select list over the layout's relation."""
         aside = self._mapping.kept_aside(layout.types())
         return self._mapping.select_list(layout.types(aside), self._zone)
 
+    def files_of(self, layout: Layout, files: Sequence[str], name: str) -> dict[str, Any]:
+        """What the parameters ``$<name>`` and ``$<name>_folders`` of the layout's relation are for
+        the files with these paths."""
+        told: dict[str, Any] = {name: [address_of(self._folder / path) for path in files]}
+        if layout.folders:
+            values = [values_in_folders(path) for path in files]
+            told[f"{name}_folders"] = [[one[key] for key in layout.folders] for one in values]
+        return told
+
     def _layout(self, text: str) -> Layout | None:
-        # Files share few layouts.
+        # Files share few layouts. Of what folders tell the columns are taken that mean something.
         if text and text not in self._layouts:
-            self._layouts[text] = Layout.from_json(text)
+            layout = Layout.from_json(text)
+            taken = {self._mapping.delivered_as(name, layout.types()) for name in COLUMNS}
+            folders = tuple(name for name in layout.folders if name in taken)
+            self._layouts[text] = replace(layout, folders=folders)
         return self._layouts.get(text)
 
     def _told(self, found: DeliveredFile) -> str:
@@ -226,51 +245,42 @@ class Inventory:
             self._selects[found.layout] = _short_hash(self.select_of(found.layout))
         return f"{found.digest}/{self._selects[found.layout]}"
 
-    def _look(self) -> Iterator[_Seen]:
-        found = {path for glob in globs(self._mapping) for path in self._folder.glob(glob)}
-        for path in sorted(found):
-            if NAME.fullmatch(path.name) and path.is_file():
-                stat = path.stat()
-                yield _Seen(
-                    path.relative_to(self._folder).as_posix(), stat.st_size, stat.st_mtime_ns
-                )
-
     def _known(self) -> dict[str, _Known]:
         rows = self._db.execute(
-            "select path, size, changed, digest, layout, read_as from files where folder = ?",
+            "select path, size, stamp, digest, layout, read_as from files where folder = ?",
             (self._here,),
         )
         return {path: _Known(*rest) for path, *rest in rows}
 
-    def _differs(self, seen: _Seen, known: Mapping[str, _Known]) -> bool:
+    def _differs(self, seen: Seen, known: Mapping[str, _Known]) -> bool:
         before = known.get(seen.path)
         return (
             before is None
             or not before.layout  # It couldn't be read; the disk or the network may be better now.
-            or (before.size, before.changed) != (seen.size, seen.changed)
+            or (before.size, before.stamp) != (seen.size, seen.stamp)
             or before.read_as != self._read_as(before.layout)
         )
 
     def _read_as(self, layout: str) -> str:
         """How days are counted, which may change without the file. Files share few layouts."""
         if layout not in self._times:
-            types = Layout.from_json(layout).types() if layout else {}
-            self._times[layout] = _short_hash(self._mapping.time_sql(types, self._zone))
+            known = self._layout(layout)
+            told = self._mapping.time_sql(known.types() if known else {}, self._zone)
+            self._times[layout] = _short_hash(f"{told} {self._mapping.unfinished}")
         return self._times[layout]
 
     def _read(
-        self, files: Sequence[_Seen], known: Mapping[str, _Known], cursor: duckdb.DuckDBPyConnection
+        self, files: Sequence[Seen], known: Mapping[str, _Known], cursor: duckdb.DuckDBPyConnection
     ) -> list[_Found]:
         """Fingerprint, layout and days of the files; what can't be read says why."""
         found: list[_Found] = []
         to_count: dict[str, list[_Found]] = defaultdict(list)
         for seen in files:
             before = known.get(seen.path)
-            path = self._folder / seen.path
             try:
-                digest = digest_of(path)
+                digest = self._digest(seen)
                 same = before is not None and before.digest == digest and before.layout
-                layout = before.layout if same and before else layout_of(path, cursor).to_json()
+                layout = before.layout if same and before else self._described(seen, cursor)
             except UnreadableFileError as error:
                 found.append(_Found(seen, problem=str(error)))
                 continue
@@ -281,9 +291,27 @@ class Inventory:
             else:
                 to_count[layout].append(one)
         for layout, group in to_count.items():
-            self._count(Layout.from_json(layout), group, cursor)
+            told = self._layout(layout)
+            assert told is not None
+            self._count(told, group, cursor)
             found += group
         return found
+
+    def _digest(self, seen: Seen) -> str:
+        """The fingerprint of a file that is whole."""
+        if seen.problem:
+            raise UnreadableFileError(seen.problem)
+        path = self._folder / seen.path
+        format_ = format_of(path)
+        content = content_of(path, text=format_ != "parquet", lines=format_ == "csv")
+        if content.unfinished and self._mapping.unfinished == "hold":
+            raise UnreadableFileError(unfinished(content))
+        return content.digest
+
+    def _described(self, seen: Seen, cursor: duckdb.DuckDBPyConnection) -> str:
+        return layout_of(
+            self._folder / seen.path, cursor, values_in_folders(seen.path).keys()
+        ).to_json()
 
     def _count(
         self, layout: Layout, group: Sequence[_Found], cursor: duckdb.DuckDBPyConnection
@@ -292,18 +320,19 @@ class Inventory:
         types = layout.types()
         values = ", ".join(f"count({column_sql(name)})" for name in types)
         happened = self._mapping.time_sql(types, self._zone)
+        relation = layout.relation("$files", folders="$files_folders")
         try:
             rows = cursor.execute(
                 f"select \"{FILE}\", cast({happened} as date) - date '{EPOCH}' as day, count(*), "
-                f"greatest(0, {values or 0}) from ({layout.relation('$files')}) as {RELATION} "
-                "group by all",
-                {"files": [str(self._folder / one.seen.path) for one in group]},
+                f"greatest(0, {values or 0}) from ({relation}) as {RELATION} group by all",
+                self.files_of(layout, [one.seen.path for one in group], "files"),
             ).fetchall()
         except (duckdb.OutOfMemoryException, duckdb.InterruptException):
             raise  # No file's fault.
         except duckdb.Error as error:
             if len(group) == 1:
-                group[0].layout, group[0].problem = "", reason_of(error)
+                path = self._folder / group[0].seen.path
+                group[0].layout, group[0].problem = "", cause_of(path, error)
                 return
             half = len(group) // 2
             self._count(layout, group[:half], cursor)
@@ -338,7 +367,7 @@ class Inventory:
     def _row(self, one: _Found) -> tuple[str | int, ...]:
         seen = one.seen
         how = (one.digest, one.layout, one.problem, self._read_as(one.layout))
-        return (self._here, seen.path, seen.size, seen.changed, *how)
+        return (self._here, seen.path, seen.size, seen.stamp, *how)
 
     def _forget(self, gone: Iterable[str]) -> None:
         told = [(self._here, path) for path in gone]

@@ -77,6 +77,12 @@ class SourceMapping(_Strict):
         default=(), description="Contract columns that the shop no longer delivers."
     )
     events: Text | tuple[Text, ...] = Field(default=(), description="Globs of the event files.")
+    ignore: tuple[Text, ...] = Field(
+        default=(), description="Globs of files among them that are no event files."
+    )
+    unfinished: Literal["hold", "take"] = Field(
+        default="hold", description="Text files that may be half written."
+    )
     item_columns: dict[str, Text] = {}
     user_columns: dict[str, Text] = {}
     identity_columns: dict[str, Text] = {}

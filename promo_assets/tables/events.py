@@ -23,13 +23,15 @@ from promo_assets.people.pseudonyms import (
     pseudonym_sql,
 )
 from promo_assets.sources import Delivery, SourceError, UnreachableError, open_source
-from promo_assets.sources.deliveries import record
+from promo_assets.sources.deliveries import record, retained
 from promo_assets.strategy.offers.catalogue import CatalogueError, load_catalogue
 from promo_assets.tables.table import Produce, Production, ProductionError, Table
 from promo_assets.warehouse.publish import Query
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from promo_assets.gates.verdict import Finding
 
 
 @dataclass(frozen=True)
@@ -92,22 +94,43 @@ NOT_ERASED_BEFORE = """
 """Leaves out those who were erased under a retired key, by the ids that were delivered."""
 
 
+KEPT = "select * from raw.events where list_contains($retained, event_date)"
+
+
 def raw_events(production: Production, intake: Intake) -> Query:
-    """The delivered rows of the window under pseudonyms, without those of erased people."""
+    """The delivered rows of the window under pseudonyms, without those of erased people; of days
+    that the source keeps no longer the rows that are published."""
+    connection, window = production.connection, production.days
     with _explained():
         source = open_source(intake.delivery)
-        query = source.events(production.days, production.connection)
-        fingerprints = source.fingerprints(production.days, production.connection)
-    record(production.connection, production.days, fingerprints, production.run_id)
+        taken = source.take(window, connection)
+        gone = retained(connection, source, taken.days, window)
+    record(connection, window, {**taken.days, **gone}, production.run_id)
     production.note({"source": f"{source.name} {source.version}"})
+    production.found.extend(_unreadable(taken.problems))
     kinds: dict[str, Kind] = {"user_id": "account", "device_id": "device"}
     keys = _keys(intake)
     before, retired = _erased_before(production, keys, kinds)
     kept = _whose({name: NOT_ERASED.format(column=name) for name in kinds})
-    return Query(
-        f"select * from ({ENTRY.format(select=query.sql, kept=before)}) where {kept}",
-        {**query.parameters, **key_parameters(keys[0]), **retired},
-    )
+    sql = f"select * from ({ENTRY.format(select=taken.query.sql, kept=before)}) where {kept}"
+    parameters = {**taken.query.parameters, **key_parameters(keys[0]), **retired}
+    if gone:
+        sql, parameters = f"{sql} union all by name {KEPT}", parameters | {"retained": list(gone)}
+    return Query(sql, parameters)
+
+
+def _unreadable(problems: Mapping[date, Sequence[str]]) -> Iterator[Finding]:
+    """One finding a file, on the days that it may hold."""
+    from promo_assets.gates.verdict import Finding
+
+    days: dict[str, list[date]] = {}
+    for day, files in sorted(problems.items()):
+        for told in files:
+            days.setdefault(told, []).append(day)
+    for told, held in days.items():
+        observed = f"{told}. Repair or remove the file"
+        about = "Every delivered file of the day is read."
+        yield Finding("files_are_read", "critical", False, 0, tuple(held), (), observed, about)
 
 
 def items(production: Production, intake: Intake) -> Query:

@@ -9,13 +9,13 @@ from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.contract.tables import TableContract
 from promo_assets.people.consent import ConsentRule, barred_sql
-from promo_assets.strategy.experiments.experiment import Experiment, Exploration
+from promo_assets.strategy.experiments.experiment import Experiment, Exploration, Holdout
 from promo_assets.strategy.offers.catalogue import (
     MOST_CAP_DAYS,
     Catalogue,
@@ -32,19 +32,22 @@ if TYPE_CHECKING:
 class Given:
     """What the group depends on: the catalogue's file, the budget of a day, what may be spent on
     top of it to learn, the margin per unit of spend, how probably an offer must be worth its cost,
-    the experiment in which offers are withheld, and what consent an offer needs."""
+    the holdout from which offers are withheld, and what consent an offer needs."""
 
     catalogue: Path
     budget: Decimal
     exploration: Decimal
     worth_probability: float
     margin_rate: float
-    experiment: Experiment
+    holdout: Holdout
     consent: ConsentRule
 
 
 EVIDENCE_DAYS = 364
 """Days back to which trials count: evidence ages, and a day must not cost more every year."""
+
+HOLDOUT_BEFORE_DAYS = 28
+"""Days before a round whose margin sharpens its effect."""
 
 EXPLORED_AGAIN_DAYS = 28
 """Who was drawn for anything in so many days is not explored: one open trial a user."""
@@ -94,6 +97,41 @@ left join (
     group by calendar.day, drawn.user_id
 ) as draws
     on draws.as_of_date = segments.as_of_date and draws.user_id = segments.user_id
+"""
+
+
+MARGINS = """
+select
+    margins.event_date,
+    users.place,
+    cast(round(100 * (
+        margins.spend - margins.goods_cost - $uncosted * margins.uncosted
+        - margins.offer_costs - margins.send_costs
+    ), 0) as bigint) as cents,
+    margins.sends
+from strategy.user_margins as margins
+inner join (
+    select user_id, row_number() over (order by user_id) - 1 as place
+    from features.user_features where as_of_date = $last
+) as users on users.user_id = margins.user_id
+where margins.event_date >= $start and margins.event_date < $end
+order by margins.event_date, users.place
+"""
+"""Net margin in whole cents, whose sums are exact, by place among the users of the last day."""
+
+
+ASSIGNED = """
+select assigned.*, {features}
+from strategy.assignments as assigned
+left join (
+    select as_of_date, user_id, {features}
+    from features.user_features where as_of_date >= $start and as_of_date < $end
+) as known
+    on known.as_of_date = assigned.as_of_date and known.user_id = assigned.user_id
+    and assigned.arm = 'offer'
+where assigned.as_of_date >= $start and assigned.as_of_date < $end
+    and list_contains($segments, assigned.segment)
+order by assigned.as_of_date, assigned.user_id
 """
 
 
@@ -156,10 +194,12 @@ def budget_prices(production: Production, given: Given) -> pl.DataFrame:
         candidates = decisions.candidate_values(
             users, known, catalogue, mask, given.margin_rate, given.worth_probability
         )
-        price = decisions.budget_price(users, candidates, float(given.budget), given.experiment)
+        experiment = given.holdout.on(day)
+        price = decisions.budget_price(users, candidates, float(given.budget), experiment)
         explored = decisions.exploration_share(
-            users, candidates, price, float(given.exploration), given.experiment
+            users, candidates, price, float(given.exploration), experiment
         )
+        withheld = decisions.withheld_value(users, candidates, price, experiment)
         rows.append(
             {
                 "as_of_date": day,
@@ -172,8 +212,9 @@ def budget_prices(production: Production, given: Given) -> pl.DataFrame:
                 "exploration_budget": given.exploration,
                 "exploration_share": explored,
                 "worth_probability": given.worth_probability,
-                "experiment": given.experiment.name,
-                "holdout_share": given.experiment.share,
+                "experiment": experiment.name,
+                "holdout_share": experiment.share,
+                "withheld_value": round(Decimal(withheld), 2),
                 "margin_rate": given.margin_rate,
                 "catalogue_version": catalogue_version(given.catalogue),
             }
@@ -181,6 +222,50 @@ def budget_prices(production: Production, given: Given) -> pl.DataFrame:
     if rows:
         production.note({"gap": rows[-1]["gap"], "price": rows[-1]["price"]})
     return production.frame(rows)
+
+
+def holdout_effects(production: Production, given: Given) -> pl.DataFrame:
+    """What the programme earned by each day, in each round of the holdout that still counts."""
+    from promo_assets.strategy.effects.programme import programme_effects
+
+    window, holdout = production.days, given.holdout
+    counted = window.start - timedelta(days=holdout.counted_days - 1)
+    last = window.end - timedelta(days=1)
+    users = production.read(
+        "select user_id, cast(as_of_date - tenure_days as date) as first_day"
+        " from features.user_features where as_of_date = $last order by user_id",
+        {"last": last},
+    )
+    margins = production.read(
+        MARGINS,
+        {
+            "start": counted - timedelta(days=HOLDOUT_BEFORE_DAYS),
+            "end": window.end,
+            "last": last,
+            "uncosted": round(Decimal(1 - given.margin_rate), 6),
+        },
+    )
+    withheld = production.read(
+        "select as_of_date, experiment, withheld_value from strategy.budget_prices"
+        " where as_of_date >= $start and as_of_date < $end order by as_of_date",
+        {"start": counted, "end": window.end},
+    )
+    rows = [
+        row | {"withheld_value": _withheld(withheld, row)}
+        for row in programme_effects(holdout, HOLDOUT_BEFORE_DAYS, window, users, margins)
+    ]
+    return production.frame(sorted(rows, key=lambda row: (row["as_of_date"], row["started_on"])))
+
+
+def _withheld(prices: pl.DataFrame, row: Mapping[str, Any]) -> Decimal:
+    """What the holdout's round cost so far."""
+    import polars as pl
+
+    of_round = prices.filter(
+        pl.col("experiment") == row["experiment"],
+        pl.col("as_of_date").is_between(row["started_on"], row["as_of_date"]),
+    )
+    return Decimal(of_round["withheld_value"].sum() or 0)
 
 
 def assignments(production: Production, given: Given) -> pl.DataFrame:
@@ -220,12 +305,12 @@ def segment_strategy(production: Production, given: Given) -> pl.DataFrame:
     import polars as pl
 
     from promo_assets.strategy.allocation import decisions
+    from promo_assets.strategy.effects.response import FEATURES
 
     catalogue = catalogue_of(given.catalogue)
     assigned = _by_day(
         production.read(
-            "select * from strategy.assignments where as_of_date >= $start and as_of_date < $end"
-            " and list_contains($segments, segment) order by as_of_date, user_id",
+            ASSIGNED.format(features=", ".join(FEATURES)),
             _bounds(production.days) | {"segments": list(production.parts)},
         )
     )
@@ -325,6 +410,15 @@ def tables(contracts: Mapping[str, TableContract], given: Given) -> list[Table]:
             "core.offers",
             "core.consents",
         ),
+        daily(
+            "strategy.holdout_effects",
+            partial(holdout_effects, given=given),
+            {
+                "strategy.user_margins": given.holdout.counted_days - 1 + HOLDOUT_BEFORE_DAYS,
+                "features.user_features": 0,
+                "strategy.budget_prices": given.holdout.counted_days - 1,
+            },
+        ),
         by_segment(
             "strategy.assignments",
             partial(assignments, given=given),
@@ -333,7 +427,11 @@ def tables(contracts: Mapping[str, TableContract], given: Given) -> list[Table]:
         by_segment(
             "strategy.segment_strategy",
             partial(segment_strategy, given=given),
-            {"strategy.offer_effects": 0, "strategy.budget_prices": 0},
+            {
+                "features.user_features": 0,
+                "strategy.offer_effects": 0,
+                "strategy.budget_prices": 0,
+            },
             "strategy.assignments",
         ),
     ]

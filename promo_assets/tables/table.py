@@ -23,6 +23,8 @@ from promo_assets.warehouse.reading import Read, reader
 if TYPE_CHECKING:
     import polars as pl
 
+    from promo_assets.gates.verdict import Finding
+
 DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 POLARS_TYPES = {
     "BIGINT": "Int64",
@@ -62,6 +64,8 @@ class Production:
     run_id: str
     log: Callable[[str], None]
     note: Callable[[Mapping[str, Any]], None]
+    found: list[Finding] = field(default_factory=list)
+    """What the producer itself finds wrong with its days, to be judged with what the gate finds."""
 
     @property
     def days(self) -> Window:

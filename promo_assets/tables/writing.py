@@ -155,6 +155,7 @@ def _write(
             record(connection, unmade(contract, str(error), days), target, days, run.run_id)
             raise
     verdict = auditor.audit(contract, target.staged, (window.start, window.end) if window else None)
+    verdict = replace(verdict, findings=(*production.found, *verdict.findings))
     blocked = _blocked(table, verdict, target)
     if blocked:
         auditor.build_docs()  # Whoever looks for the cause finds its page.

@@ -100,6 +100,12 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
         create table if not exists audit.deliveries (
             day date, fingerprint varchar, run_id varchar, delivered_at timestamp,
             primary key (day, run_id));
+        alter table audit.deliveries add column if not exists row_count bigint;
+        create table if not exists audit.delivered_spans (
+            first_day date, last_day date, seen_at timestamp);
+        create table if not exists audit.accepted (
+            day date, fingerprint varchar, rows_before bigint, rows_now bigint, files varchar,
+            accepted_at timestamp);
         create table if not exists audit.erased (key varchar primary key, erased_at timestamp);
     """)
 

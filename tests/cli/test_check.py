@@ -187,7 +187,7 @@ def test_rows_of_days_to_come_wait_and_older_ones_than_the_start_are_told(folder
     ("arguments", "message"),
     [
         (["check"], "parameter FOLDER requires an argument"),
-        (["check", "nowhere"], "nowhere/events is not a folder; expected event files"),
+        (["check", "nowhere"], "nowhere/events is not a folder (is what it lies on mounted?)"),
         (["check", "{folder}"], "mapping.yaml:1: colums: unknown key; did you mean 'columns'"),
     ],
 )

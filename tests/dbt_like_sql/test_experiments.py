@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SENT = 10
 """The day of the campaigns."""
-TABLES = ("strategy.offer_trials", "strategy.experiment_checks")
+TABLES = ("strategy.user_margins", "strategy.offer_trials", "strategy.experiment_checks")
 OFFERS = """
 insert into core.offers by name
 select * from (values

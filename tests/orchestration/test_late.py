@@ -102,7 +102,8 @@ def test_a_delivery_that_was_taken_in_by_a_killed_run_is_still_late(twelve_days:
     taken = looked(shop)
     assert taken is not None
     shop.query(
-        "insert into audit.deliveries select day, 'another', 'killed', now()::timestamp"
+        "insert into audit.deliveries by name select day, 'another' as fingerprint,"
+        " 'killed' as run_id, now()::timestamp as delivered_at"
         f" from audit.deliveries where day = date '{shop.day(LATE)}'"
     )
     assert looked(shop) == taken

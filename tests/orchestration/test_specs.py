@@ -49,9 +49,11 @@ GRAPH = {
         "strategy/campaign_effects",
         "strategy/experiment_checks",
         "strategy/export",
+        "strategy/holdout_effects",
         "strategy/offer_effects",
         "strategy/offer_trials",
         "strategy/segment_strategy",
+        "strategy/user_margins",
     },
 }
 

@@ -48,7 +48,7 @@ def ingested(folder: Folder, place: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         connection.execute("create schema core")
         connection.register("types", types.to_arrow())
         connection.execute("create table core.event_types as select * from types")
-        query = source.events(window, connection)
+        query = source.take(window, connection).query
         connection.execute(
             f"create table raw.events as select *, event_id as event_key from ({query.sql})",
             query.parameters,

@@ -98,7 +98,7 @@ def read(
     window: Window = MONTH,
     shown: str = SHOWN,
 ) -> list[Any]:
-    query = source.events(window, connection)
+    query = source.take(window, connection).query
     sql = f"select {shown} from ({query.sql}) order by all"
     return connection.execute(sql, dict(query.parameters)).fetchall()
 
@@ -316,8 +316,8 @@ def test_every_day_has_the_rows_that_the_same_rows_in_a_file_give(
         counted = {}
         for row in expected:
             counted[row[-1]] = counted.get(row[-1], 0) + 1
-        told = source.fingerprints(window, connection)
-        assert {at: int(text.split()[0]) for at, text in told.items()} == counted, window
+        told = source.delivered(window, connection)
+        assert {at: one.rows for at, one in told.items()} == counted, window
 
 
 @pytest.mark.databases
@@ -361,7 +361,8 @@ def test_only_the_rows_of_the_window_leave_the_server_which_finds_them_by_index(
     assert told
     assert all(f">= '{window.start} 00:00:00'" in line for line in told)
     assert all(f"< '{window.end} 00:00:00'" in line for line in told)
-    assert found == [(20, 20)], "rows sent, rows examined"
+    assert (20, 20) in found, "rows sent, rows examined"
+    assert all(examined <= 40 for _, examined in found), "counting them reads no other row either"
 
 
 @contextmanager
@@ -458,6 +459,13 @@ def test_places_are_never_negative(
 # Late data.
 
 
+def fingerprints(
+    source: Source, window: Window, connection: duckdb.DuckDBPyConnection
+) -> dict[date, str]:
+    delivered = source.delivered(window, connection)
+    return {at: one.fingerprint for at, one in delivered.items()}
+
+
 def test_a_late_row_changes_the_fingerprint_of_its_day_only(
     server: Server, connection: duckdb.DuckDBPyConnection
 ) -> None:
@@ -465,10 +473,10 @@ def test_a_late_row_changes_the_fingerprint_of_its_day_only(
     rows = [event(n, f"2024-01-0{1 + n % 5} 10:07:00") for n in range(50)]
     server.insert("events", rows)
     source = source_of(server)
-    before = source.fingerprints(MONTH, connection)
+    before = fingerprints(source, MONTH, connection)
     assert before == {FIRST + timedelta(days=n): "10 rows" for n in range(5)}
     server.insert("events", [event(100, "2024-01-03 23:59:59.999999"), event(101, "2003-01-01")])
-    after = source.fingerprints(MONTH, connection)
+    after = fingerprints(source, MONTH, connection)
     assert {at for at in after if after[at] != before[at]} == {date(2024, 1, 3), FIRST}
 
 
@@ -484,13 +492,43 @@ def test_an_update_in_place_changes_the_fingerprint_where_a_column_tells_it(
         "updated_at: changed_on" if named != "updated_at" else ""
     )
     source = source_of(server, tmp_path / "mapping.yaml")
-    before = source.fingerprints(MONTH, connection)
+    before = fingerprints(source, MONTH, connection)
     assert before[FIRST] == "1 rows, updated 2024-02-01 00:00:00"
     server.execute(f"update events set quantity = 99, {named} = '2024-02-02 03:04:05' where id = 2")
-    after = source.fingerprints(MONTH, connection)
+    after = fingerprints(source, MONTH, connection)
     assert {at for at in after if after[at] != before[at]} == {date(2024, 1, 3)}
-    assert after == {at: source.fingerprints(Window(at, at + timedelta(days=1)), connection)[at]
+    assert after == {at: fingerprints(source, Window(at, at + timedelta(days=1)), connection)[at]
                      for at in after}  # fmt: skip
+
+
+def test_a_row_that_comes_while_a_day_is_taken_in_is_read_and_makes_the_day_late(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    create(server)
+    server.insert("events", [event(n, "2024-01-03 10:00:00") for n in range(20)])
+    source = source_of(server)
+    taken = source.take(day(2), connection)
+    server.insert("events", [event(n, "2024-01-03 10:00:00") for n in range(100, 125)])
+    (read_,) = connection.execute(
+        f"select count(*) from ({taken.query.sql})", dict(taken.query.parameters)
+    ).fetchone()
+    assert (taken.days[date(2024, 1, 3)].rows, read_) == (20, 45)
+    assert source.delivered(day(2), connection) != taken.days
+
+
+def test_the_span_is_that_of_the_rows_that_lie_in_partitions(
+    server: Server, connection: duckdb.DuckDBPyConnection
+) -> None:
+    create(server)
+    source = source_of(server)
+    assert source.span(connection) is None
+    told = ["2003-01-01", "2024-01-02 23:59:59", "2024-01-05 10:00:00", "2099-01-01", None]
+    server.insert("events", [event(n, at) for n, at in enumerate(told)])
+    assert source.span(connection) == Window(date(2024, 1, 2), date(2024, 1, 6))
+    server.execute("delete from events where event_time < '2024-01-05'")
+    assert source.span(connection) == Window(date(2024, 1, 5), date(2024, 1, 6))
+    server.execute("delete from events")
+    assert source.span(connection) is None
 
 
 def test_fingerprints_are_counted_by_the_server(
@@ -499,7 +537,7 @@ def test_fingerprints_are_counted_by_the_server(
     create(server)
     server.insert("events", [event(1, "2024-01-03")])
     with server.statements() as statements:
-        source_of(server).fingerprints(day(2), connection)
+        source_of(server).delivered(day(2), connection)
     told = [line for line in asked(server, statements) if "count(*)" in line]
     assert told
     assert all("'2024-01-03 00:00:00'" in line and "group by" in line for line in told)
@@ -692,10 +730,10 @@ def test_queries_run_after_their_making_again_and_beside_another_connections(
     server.insert("events", [event(1, "2024-01-02"), event(2, "2024-01-03")])
     source = source_of(server)
     with duckdb.connect(tmp_path / "a.duckdb") as one, duckdb.connect(tmp_path / "b.duckdb") as two:
-        queries = [source.events(day(1), one), source.events(MONTH, one), source.items(one)]
-        other = source.events(MONTH, two)
+        queries = [source.take(day(1), one).query, source.take(MONTH, one).query, source.items(one)]
+        other = source.take(MONTH, two).query
         with duckdb.connect(tmp_path / "a.duckdb") as third:  # Of the same database as `one`.
-            assert len(rows_of(source.events(MONTH, third), third)) == 2
+            assert len(rows_of(source.take(MONTH, third).query, third)) == 2
         assert [len(rows_of(query, one)) for query in (*queries, queries[0])] == [1, 2, 0, 1]
         assert len(rows_of(other, two)) == 2
 
@@ -703,7 +741,7 @@ def test_queries_run_after_their_making_again_and_beside_another_connections(
 def test_nothing_can_be_written(server: Server, connection: duckdb.DuckDBPyConnection) -> None:
     create(server)
     source = source_of(server)
-    source.events(MONTH, connection)
+    source.take(MONTH, connection)
     with pytest.raises(duckdb.Error, match="read-only"):
         connection.execute(f"create table {source.address.alias}.x (i int)")
 

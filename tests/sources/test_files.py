@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -63,7 +64,31 @@ def write_parquet(path: Path, *rows: dict[str, Any], row_group_size: int | None 
     pl.DataFrame(rows).write_parquet(path, row_group_size=row_group_size)
 
 
+def write_tsv(path: Path, *rows: dict[str, Any]) -> None:
+    pl.DataFrame(rows).write_csv(path, separator="\t")
+
+
+def write_array(path: Path, *rows: dict[str, Any]) -> None:
+    path.write_text(json.dumps(rows))
+
+
+def write_pretty(path: Path, *rows: dict[str, Any]) -> None:
+    path.write_text("\n".join(json.dumps(row, indent=2) for row in rows))
+
+
 WRITERS = {
+    "a.CSV": write_csv,
+    "a.tsv": write_tsv,
+    "a.Csv.GZ": write_gzip,
+    "a.csv.Zst": write_zstd,
+    "a.PARQUET": write_parquet,
+    "a.ndjson": write_jsonl,
+    "a.json": write_jsonl,
+    "array.json": write_array,
+    "array.jsonl": write_array,
+    "pretty.json": write_pretty,
+    "a.JSON.gz": write_gzip_jsonl,
+    "a.ndjson.ZST": write_zstd_jsonl,
     "a.csv": write_csv,
     "a.csv.gz": write_gzip,
     "a.csv.zst": write_zstd,
@@ -82,6 +107,10 @@ def events(tmp_path: Path) -> Path:
     return folder
 
 
+class Unread(Exception):
+    """Days can't be taken in; the message names the files."""
+
+
 def source_of(folder: Path, timezone: str = "UTC") -> Source:
     told = Settings(
         home=folder.parent / "home", source=f"files:{folder.parent}", start=FIRST, timezone=timezone
@@ -92,7 +121,10 @@ def source_of(folder: Path, timezone: str = "UTC") -> Source:
 def read(events: Path, shown: str = SHOWN, timezone: str = "UTC", window: Window = MONTH) -> Any:
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
-        query = source_of(events, timezone).events(window, connection)
+        taken = source_of(events, timezone).take(window, connection)
+        if problems := {told for day in taken.problems.values() for told in day}:
+            raise Unread("; ".join(sorted(problems)))
+        query = taken.query
         sql = f"select {shown} from ({query.sql}) order by source_file, source_row"
         return connection.execute(sql, query.parameters).fetchall()
 
@@ -104,6 +136,112 @@ def test_every_format_gives_the_same_row_with_its_file_and_row(events: Path, nam
     WRITERS[name](path, ROW)
     expected = ("2024-01-03 10:00:00.000000", "purchase", "anna", "2", "3.50")
     assert read(events) == [(*expected, f"events/{name}", 0)]
+
+
+ODD = [
+    "data[12]",
+    "[data]",
+    "a*",
+    "a?b",
+    "[!x]",
+    "**",
+    "a]b[c",
+    "it's",
+    'say "hi"',
+    "semi;colon",
+    "{x,y}",
+    "$1",
+    "%20",
+    "a\nb",
+    "back\\slash",
+    "#",
+    "~",
+    "ü 好",
+    "file:a",
+    "s3:--a",
+    "a=b",
+]
+"""Names that mean something else to a shell, a glob, SQL or a URL."""
+
+
+@pytest.mark.parametrize("writer", ["a.csv", "a.jsonl", "a.parquet", "a.csv.gz"])
+def test_every_path_is_read_as_itself(tmp_path: Path, writer: str) -> None:
+    events = tmp_path / "it's a [shop]*?" / "events"
+    ending = writer.removeprefix("a")
+    places = [f"{name}{ending}" for name in ODD if "\\" not in name]
+    places += [f"{name}/x{ending}" for name in ODD if "\\" not in name]
+    places += [f"data1{ending}", f"data2{ending}", f"ab{ending}", f"axb{ending}", f"d{ending}"]
+    for place in places:
+        path = events / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        WRITERS[writer](path, ROW | {"search_query": place})
+    found = read(events, "source_file, search_query")
+    assert sorted(found) == sorted((f"events/{place}", place) for place in places)
+
+
+def test_a_path_that_cant_be_told_to_the_reader_is_named(tmp_path: Path) -> None:
+    for folder in ("plain", "with [brackets]"):
+        (tmp_path / folder / "events").mkdir(parents=True)
+        write_csv(tmp_path / folder / "events" / "back\\slash.csv", ROW)
+    assert len(read(tmp_path / "plain" / "events")) == 1
+    with pytest.raises(Unread, match="rename it"):
+        read(tmp_path / "with [brackets]" / "events")
+
+
+def test_a_name_that_is_no_text_and_a_link_to_nothing_are_named(events: Path) -> None:
+    Path(os.fsdecode(os.fsencode(events) + b"/caf\xe9.csv")).write_text("event_type\nview\n")
+    (events / "b.csv").symlink_to("nowhere")
+    with pytest.raises(Unread) as told:
+        read(events)
+    assert r"events/caf\xe9.csv: its name is not UTF-8; rename it" in str(told.value)
+    assert "events/b.csv: it is a link to nothing" in str(told.value)
+
+
+def test_folders_behind_links_are_read_once(events: Path, tmp_path: Path) -> None:
+    share = tmp_path / "share" / "2024"
+    share.mkdir(parents=True)
+    write_csv(share / "a.csv", ROW)
+    (events / "share").symlink_to(share.parent)
+    (share / "round").symlink_to(share)
+    assert read(events, "source_file") == [("events/share/2024/a.csv",)]
+
+
+@pytest.mark.parametrize("writer", ["a.csv", "a.jsonl", "a.parquet", "array.json"])
+def test_folders_of_hive_are_columns_where_they_mean_something(events: Path, writer: str) -> None:
+    ending = writer.partition(".")[2]
+    for place in (
+        f"channel=app/dt=2024-01-03/part-0.{ending}",
+        f"dt=2024-01-03/Channel=in%20store/part-0.{ending}",
+        f"channel=__HIVE_DEFAULT_PARTITION__/x.{ending}",
+        f"plain.{ending}",
+    ):
+        (events / place).parent.mkdir(parents=True, exist_ok=True)
+        WRITERS[writer](events / place, ROW)
+    (events / "channel=web").mkdir()
+    WRITERS[writer](events / "channel=web" / f"own.{ending}", ROW | {"channel": "its own"})
+    assert read(events, "channel, extra") == [
+        (None, None),
+        ("app", None),
+        ("its own", None),
+        ("in store", None),
+        (None, None),
+    ]
+    assert {told[0] for told in read(events)} == {"2024-01-03 10:00:00.000000"}
+
+
+def test_a_folder_can_tell_what_the_mapping_asks_for(events: Path) -> None:
+    for place in ("dt=2024-01-05", "dt=2024-01-06"):
+        (events / place).mkdir()
+        write_csv(events / place / "a.csv", {"event_type": "view", "user_id": "anna"})
+    assert read(events, "event_time, event_date") == [
+        (None, date(2024, 1, 5)),
+        (None, date(2024, 1, 6)),
+    ]
+    (events.parent / "mapping.yaml").write_text("columns: {event_time: dt}\n")
+    assert read(events, "event_time, event_date") == [
+        ("2024-01-05 00:00:00.000000", date(2024, 1, 5)),
+        ("2024-01-06 00:00:00.000000", date(2024, 1, 6)),
+    ]
 
 
 def test_typed_parquet_columns_keep_their_values(events: Path) -> None:
@@ -197,7 +335,6 @@ CSV = "event_type,user_id,search_query\n"
         (CSV + "view,anna,tea\n", [("view", "anna", "tea")]),
         ("\ufeff" + CSV + "view,anna,tea\n", [("view", "anna", "tea")]),
         (CSV.replace("\n", "\r\n") + "view,anna,tea\r\n", [("view", "anna", "tea")]),
-        (CSV + "view,anna,tea", [("view", "anna", "tea")]),
         (CSV + 'view,"an""na","t\ne;a"\n', [("view", 'an"na', "t\ne;a")]),
         (CSV + 'view,"",\n', [("view", None, None)]),
         (CSV.replace(",", ";") + "view;anna;t,e,a\n", [("view", "anna", "t,e,a")]),
@@ -317,17 +454,31 @@ def test_a_simulated_shop_is_read_like_files_under_its_own_name(events: Path) ->
     told = Settings(home=events.parent / "home", start=FIRST)
     source = Files.at(events.parent, installation.delivery(told), name="simulated")
     with duckdb.connect() as connection:
-        query = source.events(MONTH, connection)
+        query = source.take(MONTH, connection).query
         found = connection.execute(f"select source from ({query.sql})", query.parameters)
         assert found.fetchall() == [("simulated",)]
 
 
-def test_other_files_are_left_alone_and_no_file_is_no_row(events: Path) -> None:
-    (events / "README.txt").write_text("not events")
+@pytest.mark.parametrize("name", ["README.txt", "a.xlsx", "a.zip", "a.csv.bz2", "2024/a", "a.CSV~"])
+def test_a_file_that_is_not_read_is_named_unless_the_mapping_leaves_it_out(
+    events: Path, name: str
+) -> None:
+    path = events / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("not events")
+    with pytest.raises(Unread, match=f"events/{name}: its ending is none of .*under ignore:"):
+        read(events)
+    (events.parent / "mapping.yaml").write_text(f"ignore: ['events/**/{path.name}']\n")
+    assert read(events) == []
+
+
+def test_hidden_names_are_left_alone_and_no_file_is_no_row(events: Path) -> None:
     (events / "_SUCCESS.csv").write_text("")
     (events / ".a.csv.part").write_text("")
     (events / ".a.csv").write_text("")
-    (events / ".csv").mkdir()
+    for name in (".csv", "_temporary"):
+        (events / name).mkdir()
+        (events / name / "a.csv").write_text("")
     assert read(events) == []
 
 
@@ -344,7 +495,9 @@ def test_other_files_are_left_alone_and_no_file_is_no_row(events: Path) -> None:
         ("a.csv", b"event_type,user_id\nview\n"),
         ("a.csv", b'event_type,user_id\nview,"anna\n'),
         ("a.csv", b"event_type,file_index\nview,anna\n"),
-        ("a.jsonl", b'[{"event_type": "view"}]\n'),
+        ("a.jsonl", b'[{"event_type": "view"}\n'),
+        ("a.json", b'{"event_type": "view"'),
+        ("a.json", b"[1, 2]"),
         ("a.jsonl", b"view\n"),
         ("a.csv.zst", b"event_type\n"),
         ("a.csv.gz", gzip.compress(b"event_type,user_id\n" + b"view,anna\n" * 999, mtime=0)[:-20]),
@@ -352,11 +505,68 @@ def test_other_files_are_left_alone_and_no_file_is_no_row(events: Path) -> None:
 )
 def test_a_file_that_cant_be_read_is_named(events: Path, name: str, content: bytes) -> None:
     (events / name).write_bytes(content)
-    with pytest.raises(SourceError) as told:
+    with pytest.raises(Unread, match=f"^events/{name}: ") as told:
         read(events)
-    assert str(events / name) in str(told.value)
-    assert "Repair or remove the file" in str(told.value)
     assert "\n" not in str(told.value)
+
+
+ROWS_CSV = b"event_type,user_id\nview,anna\n"
+CAUSES = {
+    "utf-16 without mark": ("a.csv", ROWS_CSV.decode().encode("utf-16-le"), "it is UTF-16"),
+    "utf-16 big endian": ("a.csv", ROWS_CSV.decode().encode("utf-16-be"), "it is UTF-16"),
+    "utf-16 json": ("a.jsonl", '{"event_type": "view"}\n'.encode("utf-16-le"), "it is UTF-16"),
+    "byte order mark": ("a.jsonl", b'\xef\xbb\xbf{"event_type": "view"}\n', "byte order mark"),
+    "mark of an array": ("a.json", b'\xef\xbb\xbf[{"event_type": "view"}]\n', "byte order mark"),
+    "latin-1": ("a.csv", ROWS_CSV + b"view,ren\xe9\n", "byte 37 is not UTF-8 .*Latin-1"),
+    "latin-1 far behind": (
+        "a.csv",
+        ROWS_CSV + b"view,anna\n" * 150_000 + b"view,ren\xe9\n",
+        "line 150003: byte 8 is not UTF-8 .*Latin-1",
+    ),
+    "line ends that change": (
+        "a.csv",
+        ROWS_CSV + b"view,ben\r\n",
+        "line 3 ends with CRLF, the line before it with LF",
+    ),
+    "line ends that change back": (
+        "a.csv",
+        ROWS_CSV.replace(b"\n", b"\r\n") + b"view,ben\n",
+        "line 3 ends with LF, the line before it with CRLF",
+    ),
+    "bytes behind gzip": ("a.csv.gz", gzip.compress(ROWS_CSV) + bytes(512), "packed end"),
+    "text behind gzip": (
+        "a.csv.gz",
+        gzip.compress(ROWS_CSV) + b"more",
+        "(?i)not a gzip|packed end",
+    ),
+    "no gzip": ("a.csv.gz", ROWS_CSV, "(?i)not a gzip"),
+    "no last line end": ("a.csv", ROWS_CSV[:-3], "half written: its last line has no end"),
+    "no last line end, packed": ("a.csv.gz", gzip.compress(ROWS_CSV[:-3]), "half written"),
+    "NULs at the end": ("a.csv", ROWS_CSV + bytes(9), "half written: it holds NUL at byte 29"),
+    "NULs in JSON": ("a.jsonl", b'{"event_type": "view"}\n' + bytes(9), "half written"),
+}
+
+
+@pytest.mark.parametrize("case", CAUSES)
+def test_the_true_cause_is_told_and_other_files_are_read(events: Path, case: str) -> None:
+    name, content, cause = CAUSES[case]
+    (events / f"2024-01-09-{name}").write_bytes(content)
+    write_csv(events / "2024-01-03.csv", ROW)
+    assert len(read(events, window=Window(FIRST, date(2024, 1, 9)))) == 1
+    with pytest.raises(Unread, match=cause):
+        read(events, window=Window(date(2024, 1, 9), date(2024, 1, 10)))
+
+
+def test_what_may_be_half_written_is_taken_where_the_mapping_says_so(events: Path) -> None:
+    (events / "a.csv").write_bytes(ROWS_CSV + b"view,ben")
+    (events / "b.jsonl").write_text('{"event_type": "view", "user_id": "carl"}')
+    with pytest.raises(Unread, match=r"^events/a.csv: it may be half written"):
+        read(events)
+    (events.parent / "mapping.yaml").write_text("unfinished: take\n")
+    assert read(events, "user_id") == [("anna",), ("ben",), ("carl",)]
+    (events.parent / "mapping.yaml").write_text("unfinished: hold\n")
+    with pytest.raises(Unread, match=r"^events/a.csv"):
+        read(events)
 
 
 @pytest.mark.parametrize("place", ["nowhere", "file"])
@@ -364,7 +574,9 @@ def test_a_place_that_is_no_source_is_told_with_what_is_expected(
     tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SourceError, match=r"is not a folder; expected event files in events/"):
+    with pytest.raises(
+        SourceError, match=r"is not a folder \(is what it lies on mounted\?\); expected event files"
+    ):
         open_source(
             installation.delivery(Settings(source=f"files:{tmp_path / place}", start=FIRST))
         )

@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promo_assets.contract.days import Window
-from promo_assets.sources import SourceError
+from promo_assets.sources import inventory
 from promo_assets.sources.files import Files
 from promo_assets.sources.inventory import day_in
-from promo_assets.sources.mapping import load_mapping
+from promo_assets.sources.listing import listed
+from promo_assets.sources.mapping import SourceMapping, load_mapping
 
 FIRST = date(2024, 1, 1)
 MONTH = Window(FIRST, date(2024, 2, 1))
@@ -55,15 +56,20 @@ class Folder:
 
     def fingerprints(self, window: Window = MONTH) -> Mapping[date, str]:
         with duckdb.connect() as connection:
-            return self.source.fingerprints(window, connection)
+            delivered = self.source.delivered(window, connection)
+        return {day: told.fingerprint for day, told in delivered.items()}
 
     def count(self, window: Window) -> int:
         with duckdb.connect() as connection:
-            query = self.source.events(window, connection)
+            query = self.source.take(window, connection).query
             (found,) = connection.execute(
                 f"select count(*) from ({query.sql})", dict(query.parameters)
             ).fetchone()
         return found
+
+    def problems(self, window: Window) -> Mapping[date, tuple[str, ...]]:
+        with duckdb.connect() as connection:
+            return self.source.take(window, connection).problems
 
 
 @pytest.fixture
@@ -117,27 +123,39 @@ def test_a_mapping_changes_the_days_that_it_reads_differently_and_no_others(fold
 
 
 def test_files_that_did_not_change_are_not_read_again_and_other_days_not_at_all(
-    folder: Folder,
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = folder.fingerprints()
-    path = folder.place / "events" / f"{day(0)}.csv"
-    stat = path.stat()
-    path.write_bytes(
-        (b"1,2,3,4,5\n" * stat.st_size)[: stat.st_size]
-    )  # Whoever reads it now stumbles.
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    seen = listed(folder.place, SourceMapping())
+    # Whoever reads it now stumbles; the folder looks as it did.
+    folder.write(f"{day(0)}.csv", "1,2,3,4,5\n" * 9)
+    monkeypatch.setattr(inventory, "listed", lambda place, mapping: seen)
     assert folder.fingerprints() == before
     assert folder.count(Window(day(1), day(5))) == 12
     with pytest.raises(duckdb.Error):
         folder.count(Window(day(0), day(1)))
 
 
+@pytest.mark.parametrize("way", ["in place", "another inode"])
+def test_a_corrected_file_with_the_same_size_and_time_is_seen(folder: Folder, way: str) -> None:
+    before = folder.fingerprints()
+    path = folder.place / "events" / f"{day(1)}.csv"
+    stat = path.stat()
+    corrected = path.with_name(".new") if way == "another inode" else path
+    corrected.write_text(path.read_text().replace("anna", "bert"))
+    os.utime(corrected, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    corrected.rename(path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    assert changed(before, folder.fingerprints()) == {day(1)}
+
+
 def test_a_broken_file_holds_up_its_own_day_only_until_it_is_repaired(folder: Folder) -> None:
     folder.write(f"{day(2)}.csv", HEADER + "one,two\n")
-    assert folder.count(Window(day(3), day(5))) == 6
-    with pytest.raises(SourceError, match=rf"{day(2)}\.csv: can't be read: .*Repair or remove"):
-        folder.count(Window(day(2), day(3)))
+    assert folder.problems(MONTH).keys() == {day(2)}
+    assert f"{day(2)}.csv: CSV Error" in folder.problems(MONTH)[day(2)][0]
+    assert folder.count(MONTH) == 12
     folder.write(f"{day(2)}.csv", HEADER + rows(2))
+    assert folder.problems(MONTH) == {}
     assert folder.count(MONTH) == 15
 
 
@@ -183,8 +201,8 @@ place = Path(sys.argv[1])
 source = Files(place, date(2024, 1, 1), "UTC", SourceMapping(), place / "home/inventory.sqlite")
 month = Window(date(2024, 1, 1), date(2024, 2, 1))
 with duckdb.connect() as connection:
-    for day, told in source.fingerprints(month, connection).items():
-        print(day, told)
+    for day, told in source.delivered(month, connection).items():
+        print(day, told.fingerprint)
 """
 
 

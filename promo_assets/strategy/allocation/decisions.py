@@ -135,7 +135,7 @@ def candidate_values(
     margin = spend.to_numpy()[:, None] * horizon * margin_rate
     value, error = found["lift"] * margin, found["lift_se"] * margin
     cost = send + found["redemption_rate"] * found["cost_per_redemption"]
-    for column, text in enumerate(_responses(effects, catalogue)):
+    for column, text in enumerate(responses_of(effects, catalogue)):
         if text is not None and users.height:
             worth = Response.read(text).worth(users)
             value[:, column], error[:, column] = worth.value, worth.value_se
@@ -152,7 +152,7 @@ def _normal_quantile(probability: float) -> float:
     return float(ndtri(probability))
 
 
-def _responses(effects: pl.DataFrame, catalogue: Catalogue) -> list[str | None]:
+def responses_of(effects: pl.DataFrame, catalogue: Catalogue) -> list[str | None]:
     """The response of each offer as text: that of all segments."""
     known = effects.filter(pl.col("response").is_not_null()).unique("offer_id", keep="first")
     texts = dict(known.select("offer_id", "response").iter_rows())
@@ -196,6 +196,17 @@ def budget_price(
     return solve_price(candidates.decided_by[order], candidates.cost[order], budget, ties)
 
 
+def withheld_value(
+    users: pl.DataFrame, candidates: Candidates, price: Price, experiment: Experiment
+) -> float:
+    """What the holdout costs: margin beyond its cost that is expected of the offers withheld."""
+    choice = allocate(candidates.decided_by, candidates.cost, price, experiment.ties(users))
+    row = np.flatnonzero((choice != NONE) & experiment.held_out(users))
+    net = (candidates.value - candidates.cost)[row, choice[row]]
+    # In the order of amounts: a sum must not depend on how rows come.
+    return float(np.sort(net).sum())
+
+
 def exploration_share(
     users: pl.DataFrame, candidates: Candidates, price: Price, budget: float, experiment: Experiment
 ) -> float:
@@ -209,7 +220,7 @@ def exploration_share(
     open_ = _open(users, candidates, choice, experiment.held_out(users))
     eligible = candidates.eligible[open_]
     costs = np.where(eligible, candidates.cost[open_], 0.0).sum(axis=1) / (eligible.sum(axis=1) + 1)
-    # In the order of users: a sum must not depend on how rows come.
+    # In the order of amounts: a sum must not depend on how rows come.
     total = float(np.sort(costs).sum())
     return min(1.0, budget / total) if total > 0 else float(budget > 0)
 
@@ -322,10 +333,11 @@ def segment_strategy(
 ) -> pl.DataFrame:
     """Each segment's decision: one row a chosen offer and one for "no offer" (offer_id null).
 
-    ``assigned``: rows of `assignments`. Margin and cost are those of the audience, users to be
-    sent the offer to earn; ``held_out`` come on top, and so do ``explored``, who are sent it to
-    learn, at ``exploration_cost``. The 95 % interval adds users' errors up: they share the effect,
-    so its error doesn't average out.
+    ``assigned``: rows of `assignments`, with what a `Response` reads of the user. Margin and cost
+    are those of the audience, users to be sent the offer to earn; ``held_out`` come on top, and so
+    do ``explored``, who are sent it to learn, at ``exploration_cost``. The 95 % interval is that of
+    their sum under the posterior; without a response it adds users' errors up, since they share
+    the effect, whose error doesn't average out.
     """
     rows = [
         row
@@ -353,7 +365,7 @@ def _segment_rows(
         audience = chosen.filter(arm="offer", purpose=EARN)
         explored = chosen.filter(arm="offer", purpose=LEARN)
         margin = float(audience["expected_value"].sum())
-        error = Z95 * float(audience["expected_value_se"].sum())
+        error = Z95 * _error_of_sum(audience, effect["response"])
         row = {
             "segment": users["segment"][0],
             "offer_id": offer.id,
@@ -383,6 +395,12 @@ def _segment_rows(
         "evidence": None,
         "reason": _describe_none(without),
     }
+
+
+def _error_of_sum(audience: pl.DataFrame, response: str | None) -> float:
+    if response is None or not audience.height:
+        return float(audience["expected_value_se"].sum())
+    return float(Response.read(response).draws(audience).std())
 
 
 def _describe(row: Mapping[str, Any], name: str, effect: Mapping[str, Any]) -> str:

@@ -81,22 +81,28 @@ LEAST_SENT = 50
 DRAWS = 60
 """Of the posterior, of all offers together: what is shared is wrong for all of them at once."""
 FOLDS = 3
+RATE_CUT, TRAIT_CUT = 3.0, 2.0
+"""Standard deviations beyond which a column counts no more: what is linear near the middle is not
+at the ends, and the best users for an offer are at an end."""
 RATE_PENALTY = 1e-3
 FREE = 1e-4
 """Precision of coefficients that no prior is meant for."""
 OFFER_SD, SHARED_SD, TRAIT_SD = 0.15, 0.1, 0.03
 """Where the search for the hierarchy's standard deviations starts: of an offer's lift about what
 the catalogue assumes, of what a trait changes for all offers, and for one."""
-DOUBT = 0.5
+DOUBT = 1.0
 """Standard deviation of their log variances about that, before any trial."""
 LEAST_LIFT = 0.02
 """An offer that does nothing yet tells something of who would be moved."""
-BASKET_SD = 0.1
-"""Of what an offer changes beyond the number of orders, before any trial."""
+BASKET_SD = 0.05
+FULLER_BASKET_SD = 0.15
+FULLER_BASKETS = frozenset({"bogo", "threshold_amount_off"})
+"""Standard deviation of what an offer changes beyond the number of orders, before any trial; that
+of the kinds which ask for more in the basket is larger."""
+RECENT_DAYS = 28
+"""Of the newest sends: their controls tell the level of orders now. A sale is over then."""
 COST_USERS = 20.0
 """The catalogue's cost of a send weighs as much as this many users."""
-LEAST_COST = 0.7
-"""Of the usual cost of somebody as likely to order: nobody is known to be cheaper than that."""
 COST_PENALTY = 3000.0
 """Users for whom a trait does not change the cost."""
 USUAL_ORDERS, USUAL_AMOUNT = 3.0, 90.0
@@ -105,7 +111,7 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Scale:
-    """Columns, centred and scaled."""
+    """Columns, centred and scaled, and cut at so many standard deviations."""
 
     mean: list[float]
     spread: list[float]
@@ -116,8 +122,8 @@ class Scale:
         # A column that is the same for everybody tells nothing of anybody.
         return cls(_told(columns.mean(axis=0)), _told(np.where(spread > 1e-5, spread, 1.0)))
 
-    def __call__(self, columns: Matrix) -> Matrix:
-        return np.clip((columns - self.mean) / self.spread, -3.0, 3.0)
+    def __call__(self, columns: Matrix, cut: float) -> Matrix:
+        return np.clip((columns - self.mean) / self.spread, -cut, cut)
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,8 @@ class Response:
     basket: list[float]
     """Posterior draws."""
     cost: list[float]
-    """Redemption cost by probability to order: the intercept, then a change by scaled trait."""
+    """Redemption cost by probability to order under the offer: the intercept, then a change by
+    scaled trait."""
 
     def text(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -156,8 +163,11 @@ class Response:
         mean = traits @ lift.mean(axis=0) + np.mean(self.basket)
         spread = np.cov(lift, rowvar=False)
         variance = np.einsum("ij,jk,ik->i", traits, spread, traits) + np.var(self.basket)
-        least = LEAST_COST * self.cost[0]
-        cost = np.maximum(traits @ np.array(self.cost), least) * -np.expm1(-orders)
+        # The best users for an offer seem cheap, too, by luck: nobody is known to be cheaper than
+        # the usual one who is as likely to order.
+        usual = self.cost[0]
+        chance = _chance(orders, traits @ lift.mean(axis=0))
+        cost = np.maximum(traits @ np.array(self.cost), usual) * chance
         return Worth(margin * mean, margin * np.sqrt(variance), cost)
 
     def draws(self, users: pl.DataFrame) -> Vector:
@@ -168,10 +178,14 @@ class Response:
     def _of(self, users: pl.DataFrame) -> tuple[Vector, Vector, Matrix]:
         """Orders and margin expected without the offer in the horizon, and scaled traits."""
         known = _Known.of(users)
-        columns = _with_one(self.rate_scale(_rate_columns(known)))
+        columns = _with_one(self.rate_scale(_rate_columns(known), RATE_CUT))
         orders = np.exp(columns @ np.array(self.rate)) * self.horizon
         margin = orders * _order_value(known, self.order_value) * self.margin
-        return orders, margin, _with_one(self.trait_scale(_traits(known, self.order_value)))
+        return (
+            orders,
+            margin,
+            _with_one(self.trait_scale(_traits(known, self.order_value), TRAIT_CUT)),
+        )
 
 
 class Worth(NamedTuple):
@@ -245,6 +259,8 @@ class _Fit:
         self.days = (rows["closed_date"] - rows["sent_date"]).dt.total_days().to_numpy() + 1.0
         self.user = rows["user_id"].rank("dense").to_numpy() - 1
         weeks = (rows["sent_date"] - rows["sent_date"].min()).dt.total_days().to_numpy() // 7
+        age = (rows["sent_date"].max() - rows["sent_date"]).dt.total_days()  # type: ignore[union-attr]
+        self.recent = (age < RECENT_DAYS).to_numpy()
         self.week = np.unique(weeks, return_inverse=True)[1]
         self.orders = _numbers(rows, "orders_after")
         self.redemptions = _numbers(rows, "redemptions")
@@ -270,11 +286,11 @@ class _Fit:
         )
         traits = _traits(self.known, self.order_value)
         self.trait_scale = Scale.of(traits)
-        self.traits = self.trait_scale(traits)
+        self.traits = self.trait_scale(traits, TRAIT_CUT)
         lifts = self._lifts()
         found = {}
         for number, offer in enumerate(self.offers):
-            cost = self._costs(number, offer)
+            cost = self._costs(number, offer, lifts[:, number].mean(axis=0))
             if cost is None:
                 continue
             found[offer.id] = Response(
@@ -285,19 +301,19 @@ class _Fit:
                 order_value=round(self.order_value, 4),
                 margin=round(float(share), DIGITS),
                 lift=[_told(draw) for draw in lifts[:, number]],
-                basket=_told(self._baskets(number, float(share), worth)),
+                basket=_told(self._baskets(number, offer, float(share), worth)),
                 cost=_told(cost),
             )
         return found
 
     def _fit_rate(self) -> None:
-        """Orders a day without an offer: coefficients from all controls, and each row's own
-        expectation from those of other users."""
+        """Orders a day without an offer: coefficients from all controls, their level from the
+        newest, and each row's own expectation from those of other users."""
         from sklearn.linear_model import PoissonRegressor
 
         columns = _rate_columns(self.known)
         self.rate_scale = Scale.of(columns)
-        columns = self.rate_scale(columns)
+        columns = self.rate_scale(columns, RATE_CUT)
         weeks = np.eye(self.week.max() + 1)[self.week]
         weeks = 0.5 * (weeks - np.average(weeks, axis=0, weights=self.days))
         both = np.column_stack([columns, weeks])
@@ -314,7 +330,13 @@ class _Fit:
             self.expected[fold == part] = model.predict(both[fold == part])
         self.expected = np.maximum(self.expected, 1e-5) * self.days
         model = fitted(~self.sent)
-        self.rate = np.array([model.intercept_, *model.coef_[: columns.shape[1]]])
+        rate = np.array([model.intercept_, *model.coef_[: columns.shape[1]]])
+        now = ~self.sent & self.recent
+        expected = np.exp(_with_one(columns[now]) @ rate) * self.days[now]
+        bought = (self.weight * self.orders)[now].sum()
+        if bought > 0:
+            rate[0] += np.log(bought / (self.weight[now] * expected).sum())
+        self.rate = rate
 
     def _lifts(self) -> npt.NDArray[np.float64]:
         """[draw, offer, 1 + trait]: of the posterior of lifts.
@@ -387,7 +409,7 @@ class _Fit:
         covariance = np.linalg.inv(matrix).astype(np.float64)
         return _Posterior((covariance @ target)[free:], covariance[free:, free:])
 
-    def _baskets(self, number: int, share: float, worth: Vector) -> Vector:
+    def _baskets(self, number: int, offer: Offer, share: float, worth: Vector) -> Vector:
         """Draws of what the offer changes in margin beyond the number of orders."""
         rest = self.margin - share * worth
         usual = share * self.expected * self.own_value
@@ -401,20 +423,21 @@ class _Fit:
             means.append(mean)
             variances.append((error**2).sum() / max(total, 1e-9) ** 2)
         variance = sum(variances)
-        pull = BASKET_SD**2 / (BASKET_SD**2 + variance)
+        assumed = FULLER_BASKET_SD if offer.kind in FULLER_BASKETS else BASKET_SD
+        pull = assumed**2 / (assumed**2 + variance)
         normal = self.rng.standard_normal(DRAWS // 2)
         spread = np.concatenate([normal, -normal]) * np.sqrt(pull * variance)
         return pull * (means[0] - means[1]) + spread
 
-    def _costs(self, number: int, offer: Offer) -> Vector | None:
-        """What redemptions of those who were sent the offer cost, by probability to order; None
-        where that is not known."""
+    def _costs(self, number: int, offer: Offer, lift: Vector) -> Vector | None:
+        """What redemptions of those who were sent the offer cost, by probability to order under
+        it; None where that is not known."""
         sent = self.sent & (self.offer == number)
         unknown, redeemed = np.isnan(self.cost), self.redemptions > 0
         if (sent & unknown).sum() > 0.5 * (sent & redeemed).sum():
             return None
         mine = sent & ~unknown
-        chance = -np.expm1(-self.expected[mine])
+        chance = _chance(self.expected[mine], _with_one(self.traits[mine]) @ lift)
         columns = _with_one(self.traits[mine]) * chance[:, None]
         weight = self.weight[mine] / chance
         matrix = (columns * weight[:, None]).T @ columns
@@ -492,6 +515,11 @@ def _traits(known: _Known, order_value: float) -> Matrix:
 def _order_value(known: _Known, usual: float) -> Vector:
     """Amount of an order: the user's own, with three orders at the usual one."""
     return (known["gross_life"] + USUAL_ORDERS * usual) / (known["orders_life"] + USUAL_ORDERS)
+
+
+def _chance(orders: Vector, lift: Vector) -> Vector:
+    """Probability to order under an offer; one that annoys is not redeemed less than usual."""
+    return np.asarray(-np.expm1(-orders * (1 + np.maximum(lift, 0.0))))
 
 
 def _with_one(columns: Matrix) -> Matrix:

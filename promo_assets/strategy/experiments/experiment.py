@@ -1,9 +1,14 @@
-"""What is withheld from whom, to measure what offers earn."""
+"""What is withheld from whom, to measure what offers earn: the two designs.
+
+`Holdout`: some people get no offer for a declared time, for what the programme earns in all.
+`Exploration`: a draw at each decision, for what each offer does.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,11 +18,59 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """The holdout under which offers are sent: its name salts the draws, its share is withheld.
+class Holdout:
+    """A global holdout in rounds of ``days``, the first from ``start`` on: each round draws anew
+    who is held out, and counts what is bought until ``analysis_days`` after its last day. Nobody is
+    held out before ``start``."""
 
-    Keep the name for as long as the same users should stay held out.
-    """
+    name: str
+    share: float
+    start: date
+    days: int = 91
+    analysis_days: int = 28
+
+    @property
+    def counted_days(self) -> int:
+        """Days from a round's first to the last that counts."""
+        return self.days + self.analysis_days
+
+    def on(self, day: date) -> Experiment:
+        """Who is held out from what is decided on ``day``."""
+        number = (day - self.start).days // self.days
+        if number < 0:
+            return Experiment(self.name, 0.0)
+        return Experiment(f"{self.name}.{number + 1}" if number else self.name, self.share)
+
+    def rounds(self, day: date) -> Iterator[Round]:
+        """The rounds that count what is bought on ``day``, the oldest first."""
+        for number in range((day - self.start).days // self.days + 1):
+            start = self.start + timedelta(days=self.days * number)
+            final_on = start + timedelta(days=self.counted_days - 1)
+            if day <= final_on:
+                ends_on = start + timedelta(days=self.days - 1)
+                yield Round(self.on(start), start, ends_on, final_on)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of a holdout: its first and last day of decisions, which take effect the day after,
+    and the last day whose purchases count."""
+
+    experiment: Experiment
+    started_on: date
+    ends_on: date
+    final_on: date
+
+    def status(self, day: date) -> str:
+        """``running``, ``closing`` (no decision falls under it any more) or ``final``."""
+        if day <= self.ends_on:
+            return "running"
+        return "closing" if day < self.final_on else "final"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The holdout under which a day is decided: its name salts the draws, its share is withheld."""
 
     name: str
     share: float

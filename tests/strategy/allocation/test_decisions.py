@@ -27,8 +27,10 @@ from promo_assets.strategy.allocation.decisions import (
     candidate_values,
     exploration_share,
     segment_strategy,
+    withheld_value,
 )
 from promo_assets.strategy.effects.campaigns import EFFECT_SCHEMA
+from promo_assets.strategy.effects.response import FEATURES, Response, Scale
 from promo_assets.strategy.experiments.experiment import Exploration
 from promo_assets.strategy.offers.catalogue import Catalogue
 
@@ -239,6 +241,48 @@ def test_the_interval_is_that_of_the_shared_lift() -> None:
     assert last["reason"] == "everyone gets an offer or is held out"
 
 
+def responding(seed: int = 0) -> Response:
+    """An offer whose lift is uncertain in itself and in every trait."""
+    rng = np.random.default_rng(seed)
+    normal = rng.normal(0, 1, (30, 10))
+    lift = np.concatenate([normal, -normal]) * [0.1, *[0.2] * 9]
+    return Response(
+        horizon=14,
+        rate_scale=Scale([0.0] * 16, [1.0] * 16),
+        rate=[-4.0, *[0.0] * 16],
+        trait_scale=Scale([0.0] * 9, [1.0] * 9),
+        order_value=40.0,
+        margin=0.3,
+        lift=(lift + np.eye(10)[0]).tolist(),
+        basket=[0.0] * 60,
+        cost=[0.1, *[0.0] * 9],
+    )
+
+
+def test_the_interval_is_that_of_the_sum_under_the_response() -> None:
+    """Users share the offer's lift but not their traits: their sum errs by less than all of them
+    the same way."""
+    rng = np.random.default_rng(3)
+    known = {name: rng.gamma(1.0, 3.0, 80) for name in FEATURES}
+    users = shoppers(80).with_columns(**{name: pl.Series(col) for name, col in known.items()})
+    response = responding()
+    found_effects = effects(response=[response.text(), None] * 2)
+    found = candidate_values(
+        users, found_effects, CATALOGUE, np.array([[True, False]] * 80), 0.25, 0.5
+    )
+    price = budget_price(users, found, 1e6, EXPERIMENT)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    assigned = assigned.join(users.select("user_id", *FEATURES), on="user_id")
+    rows = segment_strategy(assigned, found_effects, CATALOGUE, 0.2).filter(offer_id="a")
+    assert rows.height == 2
+    for row in rows.iter_rows(named=True):
+        audience = assigned.filter(arm="offer", offer_id="a", segment=row["segment"])
+        spread = response.draws(audience).std()
+        half = float(row["expected_margin_high"] - row["expected_margin"])
+        assert half == pytest.approx(1.96 * spread, abs=0.02)
+        assert 0 < spread < 0.9 * float(audience["expected_value_se"].sum())
+
+
 def test_only_what_is_worth_its_cost_with_the_declared_probability_is_sent() -> None:
     users = shoppers(400)
     found = candidates(users, sure=0.8)
@@ -253,6 +297,18 @@ def test_only_what_is_worth_its_cost_with_the_declared_probability_is_sent() -> 
     assert sorted(named) == sorted(sure)
     told = assigned.filter(arm="none")["reason"].unique().to_list()
     assert set(told) == {NOT_SURE, NOT_WORTH}
+
+
+def test_the_holdout_costs_what_its_offers_were_expected_to_earn() -> None:
+    users = shoppers(400)
+    found = candidates(users)
+    price = budget_price(users, found, 1e6, EXPERIMENT)
+    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    held = assigned.filter(arm="holdout")
+    assert held.height > 20
+    expected = float((held["expected_value"] - held["expected_cost"]).sum())
+    assert withheld_value(users, found, price, EXPERIMENT) == pytest.approx(expected)
+    assert withheld_value(users, found, price, Experiment("none", 0.0)) == 0.0
 
 
 def test_what_may_be_biased_is_no_reason_to_send() -> None:

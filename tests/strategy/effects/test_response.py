@@ -57,22 +57,24 @@ def people(rng: np.random.Generator, count: int) -> pl.DataFrame:
 
 
 def trials(
-    seed: int, count: int = 6000, campaign: str = "c", chance: float = 0.5, moved: float = 2.0
-) -> pl.DataFrame:
+    seed: int, count: int = 6000, campaign: str = "c", chance: float = 0.5, moved: float = 2.0,
+    demand: float = 1.0, days_ago: int = 0,
+) -> pl.DataFrame:  # fmt: skip
     """A campaign of each offer. The lift is that of `LIFT` on average; those who search for deals
-    have ``moved`` parts of it, the others the rest of two."""
+    have ``moved`` parts of it, the others the rest of two. ``demand`` is how much more everybody
+    bought in these weeks."""
     rng = np.random.default_rng(seed)
     users = people(rng, count)
     offer = rng.choice(["a", "b"], count)
     sent = rng.random(count) < chance
     part = np.where(users["seeker"], moved, 2 - moved)
     lift = np.array([LIFT[name] for name in offer]) * part
-    expected = users["rate"].to_numpy() * 14 * np.where(sent, 1 + lift, 1.0)
+    expected = users["rate"].to_numpy() * 14 * demand * np.where(sent, 1 + lift, 1.0)
     orders = rng.poisson(expected)
     redeemed = sent & (orders > 0) & (rng.random(count) < 0.5)
     return users.with_columns(
-        closed_date=pl.lit(CLOSED),
-        sent_date=pl.lit(CLOSED - timedelta(days=13)),
+        closed_date=pl.lit(CLOSED - timedelta(days=days_ago)),
+        sent_date=pl.lit(CLOSED - timedelta(days=days_ago + 13)),
         campaign_id=pl.lit(campaign) + "-" + pl.Series(offer),
         offer_id=pl.Series(offer),
         user_id=pl.lit(f"{seed}-") + pl.int_range(count).cast(pl.String),
@@ -121,6 +123,27 @@ def test_value_and_cost_of_all_users_are_those_of_the_truth_and_lie_in_their_int
     assert abs(np.mean(errors)) < 4 * np.std(errors) / np.sqrt(len(errors)) + 0.02
     assert held / (2 * shops) >= 0.9 - 3 * np.sqrt(0.9 * 0.1 / (2 * shops))
     assert np.mean(costs) == pytest.approx(1, abs=0.05)
+
+
+def test_the_level_is_that_of_the_newest_sends_and_not_of_a_sale_that_is_over() -> None:
+    ratios = []
+    for seed in range(4):
+        sale = trials(10 + seed, demand=2.5, days_ago=42, campaign="sale")
+        responses = fitted(pl.concat([sale, trials(seed)]))
+        users = people(np.random.default_rng(100 + seed), 4000)
+        ratios.append(responses["a"].worth(users).value.sum() / truth(users, "a").sum())
+    assert np.mean(ratios) == pytest.approx(1, abs=0.2)
+
+
+def test_who_is_moved_more_redeems_more() -> None:
+    """What a redemption costs is paid for the orders that the offer brings, too."""
+    frame = pl.concat([trials(seed) for seed in range(3)])
+    users = people(np.random.default_rng(9), 4000).filter(pl.col("orders_90d").is_between(2, 6))
+    worth = fitted(frame)["a"].worth(users)
+    lift = worth.value / worth.value.mean()
+    most, least = lift > np.quantile(lift, 0.8), lift < np.quantile(lift, 0.2)
+    rate = users["rate"].to_numpy()
+    assert (worth.cost / rate)[most].mean() > 1.2 * (worth.cost / rate)[least].mean()
 
 
 def test_those_who_are_moved_are_told_from_those_who_are_not() -> None:

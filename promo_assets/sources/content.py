@@ -1,0 +1,237 @@
+"""The bytes of a delivered file: its fingerprint, whether it is whole, and what is wrong with it.
+
+Here: what can be told without knowing what the columns are. Not here: formats (``formats.py``) and
+which files there are (``inventory.py``).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import pyarrow as pa
+
+CHUNK = 1 << 20
+
+PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+"""Endings of packed text, as DuckDB calls the packing."""
+
+KIND = re.compile(r"^[A-Z]\w*( \w+)? Error: ")
+"""How DuckDB's messages begin."""
+
+MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
+GLOB = re.compile(r"[][*?]")
+
+
+class UnreadableFileError(ValueError):
+    """A file can't be read; the message says why, in one line, without its name."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds: the fingerprint of its bytes, and why it may be half written ('' where
+    it is whole)."""
+
+    digest: str
+    unfinished: str = ""
+
+
+def unfinished(content: Content) -> str:
+    """What to tell of a file that may be half written."""
+    return (
+        f"it may be half written: {content.unfinished}. Write it whole, under a name that begins "
+        "with . until it is, or tell mapping.yaml that it is as it should be: unfinished: take"
+    )
+
+
+def content_of(path: Path, *, text: bool, lines: bool) -> Content:
+    """Read the whole file; raises `UnreadableFileError`, also where its text is UTF-16.
+
+    ``text`` says that NULs are no part of it, ``lines`` that each of its lines has an end, the
+    last one too. A packed file is unpacked, since DuckDB's reader takes one that was cut off as
+    complete.
+    """
+    raw = hashlib.sha256()
+    plain = _Plain()
+    packed = packing_of(path)
+    try:
+        with path.open("rb") as file:
+            _each(file, raw.update if packed or not text else lambda c: _both(raw, plain, c))
+        if packed:
+            with unpacked(path) as file:
+                _each(file, plain.add)
+    except (OSError, EOFError, ValueError) as error:
+        raise UnreadableFileError(reason_of(error)) from error
+    if text and plain.encoding:
+        raise UnreadableFileError(f"it is {plain.encoding}, expected UTF-8; save it again as UTF-8")
+    return Content(raw.hexdigest()[:32], plain.unfinished(lines) if text else "")
+
+
+@dataclass
+class _Plain:
+    """What the text of a file shows as it passes by."""
+
+    size: int = 0
+    nul: int = -1
+    last: bytes = b""
+    encoding: str = ""
+
+    def add(self, chunk: bytes) -> None:
+        if not self.size:
+            self.encoding = _encoding_of(chunk)
+        if self.nul < 0 and (found := chunk.find(b"\0")) >= 0:
+            self.nul = self.size + found
+        self.size += len(chunk)
+        self.last = chunk[-1:]
+
+    def unfinished(self, lines: bool) -> str:
+        if self.nul >= 0:
+            return f"it holds NUL at byte {self.nul}"
+        if lines and self.last not in (b"", b"\n", b"\r"):
+            return "its last line has no end"
+        return ""
+
+
+def _both(raw: hashlib._Hash, plain: _Plain, chunk: bytes) -> None:
+    raw.update(chunk)
+    plain.add(chunk)
+
+
+def _each(file: IO[bytes], take: Callable[[bytes], object]) -> None:
+    while chunk := file.read(CHUNK):
+        take(chunk)
+
+
+def packing_of(path: Path) -> str:
+    """How a file is packed, as DuckDB calls it; '' where it is not."""
+    return PACKINGS.get(path.suffix.lower(), "")
+
+
+def unpacked(path: Path) -> IO[bytes]:
+    """The file's plain bytes."""
+    match packing_of(path):
+        case "gzip":
+            return cast(IO[bytes], gzip.open(path))
+        case "zstd":
+            return cast(IO[bytes], pa.input_stream(str(path), compression="zstd"))
+        case _:
+            return path.open("rb")
+
+
+def head_of(path: Path, size: int) -> bytes:
+    """The first bytes of a file's text; raises `UnreadableFileError`, also where they are not
+    UTF-8."""
+    try:
+        with unpacked(path) as file:
+            head = bytes(file.read(size))
+    except (OSError, EOFError, ValueError) as error:
+        raise UnreadableFileError(reason_of(error)) from error
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4 or len(head) < size:  # Else a character is cut off.
+            raise UnreadableFileError(_not_utf8(head, error.start)) from error
+    return head
+
+
+def address_of(path: Path) -> str:
+    """The path as DuckDB's readers take it: as itself, not as a pattern.
+
+    Raises `UnreadableFileError` where there is no way to say it.
+    """
+    told = str(path)
+    if not GLOB.search(told):
+        return told
+    if "\\" in told:
+        raise UnreadableFileError(r"its path has \ beside one of [ ] * ?; rename it")
+    return re.sub(r"[[*?]", r"[\g<0>]", told)
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong with a file, in one line: DuckDB's first lines, without its advice and
+    without the row, which may be personal."""
+    kept: list[str] = []
+    for line in filter(None, map(str.strip, str(error).splitlines())):
+        if line.startswith(("Possible", "* ", "file = ", "LINE ", "This can happen when")):
+            break
+        if not line.startswith("Original Line"):
+            kept.append(line)
+    text = KIND.sub("", ", ".join(kept) or type(error).__name__)
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def cause_of(path: Path, error: Exception) -> str:
+    """`reason_of`, or the cause behind it where DuckDB only tells a symptom."""
+    reason = reason_of(error)
+    if "GZIP" in reason:
+        return "something that is not packed follows its packed end; pack it again"
+    look = (
+        _changed_line_end
+        if "state machine" in reason
+        else _other_encoding
+        if re.search("unicode|utf-?8", reason, re.I)
+        else None
+    )
+    if look is None:
+        return reason
+    try:
+        with unpacked(path) as file:
+            told = (look(number, line, before) for number, line, before in _lines(file))
+            return next(filter(None, told), reason)
+    except (OSError, EOFError, ValueError):
+        return reason
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
+    """Each line with its number from 1 and the line before it."""
+    number, rest, before = 0, b"", b""
+    while chunk := file.read(CHUNK):
+        *lines, rest = (rest + bytes(chunk)).split(b"\n")
+        for line in lines:
+            number += 1
+            yield number, line, before
+            before = line
+    yield number + 1, rest, before
+
+
+def _changed_line_end(number: int, line: bytes, before: bytes) -> str:
+    end, other = ("CRLF" if b"\r" in one else "LF" for one in (line, before))
+    if number == 1 or not line or end == other:
+        return ""
+    return (
+        f"line {number} ends with {end}, the line before it with {other}; save it again with one "
+        "kind of line end"
+    )
+
+
+def _other_encoding(number: int, line: bytes, before: bytes) -> str:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"line {number}: {_not_utf8(line, error.start)}"
+    return ""
+
+
+def _encoding_of(head: bytes) -> str:
+    """Another encoding than UTF-8 that the first bytes give away: by their mark, or by the NULs
+    that Latin letters have in it."""
+    for mark, name in MARKS.items():
+        if head.startswith(mark):
+            return name
+    few = head[: 1 << 12]
+    nuls = [few[place::2].count(0) for place in (0, 1)]
+    if max(nuls) > 0.4 * (len(few) / 2) and min(nuls) < 0.1 * max(nuls) and len(few) > 1:
+        return "UTF-16"
+    return ""
+
+
+def _not_utf8(text: bytes, at: int) -> str:
+    return (
+        f"byte {at} is not UTF-8 ({text[at : at + 1]!r}), probably Latin-1 or Windows-1252; save "
+        "it again as UTF-8"
+    )
