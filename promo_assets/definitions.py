@@ -92,12 +92,15 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     by_name = {table.contract.table: table for table in tables}
     contracts = {name: table.contract for name, table in by_name.items()}
     late = partial(deliveries.look, warehouse, installation.delivery(settings), settings.late_days)
+    tell = partial(automation.tell, settings.webhook)
     older = partial(stale.look, warehouse, by_name, settings.start)
     with warnings.catch_warnings():
         # Dagster's version is locked: what may change with the next one is no news in every log.
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
-        assets = [table_asset(table, partitions, places.data_docs, by_name) for table in tables]
+        assets = [
+            table_asset(table, partitions, places.data_docs, by_name, tell) for table in tables
+        ]
         assets += report_assets.assets(partitions, by_name, places, installation.consent(settings))
     retention = automation.retention(
         partial(

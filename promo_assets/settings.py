@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from datetime import date
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -157,6 +159,23 @@ class Settings(BaseSettings):
     def places(self) -> Home:
         """Where state lives under ``home``."""
         return Home(self.home)
+
+
+OF_OTHERS = {"PROMO_EVENT_LOG", "PROMO_REQUIRE_DATABASES", "PROMO_WRITE_GRAPH"}
+"""Variables of Dagster's instance file and of the tests."""
+
+
+def unknown_names() -> list[str]:
+    """``PROMO_*`` variables of the environment and ``.env`` that are no settings, each told with
+    the setting that was probably meant."""
+    known = {f"PROMO_{name.upper()}" for name in Settings.model_fields}
+    found = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    told = []
+    for name in sorted(found - known - OF_OTHERS):
+        if name.startswith("PROMO_"):
+            near = difflib.get_close_matches(name, known, n=1)
+            told.append(f"{name} is no setting{f'; did you mean {near[0]}?' if near else ''}")
+    return told
 
 
 def split_password(source: str) -> tuple[str, str | None]:

@@ -62,7 +62,8 @@ scores as (
 ),
 
 own as (
-    select user_id, as_of_date, segment
+    -- The day on which it is the day before: an equality, which joins by hash.
+    select user_id, cast(as_of_date + interval 1 day as date) as day_after, segment
     from segments.user_segments
     where as_of_date = cast($start - interval 1 day as date)
 ),
@@ -141,7 +142,7 @@ followed as (
         ) as previous_segment
     from segmented
     left join own
-        on own.user_id = segmented.user_id and segmented.as_of_date = $start
+        on own.user_id = segmented.user_id and own.day_after = segmented.as_of_date
 )
 
 select

@@ -6,6 +6,7 @@ Here: text into values, with an error that says what was expected. Not here: wha
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,10 +95,13 @@ Select = Annotated[
 
 
 def settings() -> Settings:
-    """The installation's settings."""
-    from promo_assets.settings import load_settings
+    """The installation's settings; names that are none are told on stderr."""
+    from promo_assets.settings import load_settings, unknown_names
 
-    return load_settings()
+    told = load_settings()
+    for line in unknown_names():
+        print(f"promo: {line}", file=sys.stderr)
+    return told
 
 
 def made() -> Settings:

@@ -195,6 +195,8 @@ def failure_message(context: dg.RunFailureSensorContext) -> str:
 
 WAITS = "waits"
 """Metadata of a failure that is none: the step's days wait, for what its description tells."""
+TOLD = "told"
+"""Metadata of a failure whose findings people were told already (``news.py``)."""
 
 
 def waiting(told: str) -> dg.Failure:
@@ -224,17 +226,33 @@ def _failure_sensor(webhook: SecretStr | None) -> dg.SensorDefinition:
         description="Logs a readable message and posts it to PROMO_WEBHOOK if that is set.",
     )
     def tell_failures(context: dg.RunFailureSensorContext) -> None:
+        failed = context.get_step_failure_events()
+        if failed and all(_known(event) for event in failed):
+            context.log.info(f"run {context.dagster_run.run_id[:8]} holds back what was told")
+            return
         message = failure_message(context)
         context.log.error(message)
-        if webhook is None:
-            return
-        try:
-            post(webhook.get_secret_value(), message)
-        except (OSError, ValueError, HTTPException) as error:
-            # Not its message: that of a malformed URL names the URL, which is a secret.
-            context.log.warning(f"PROMO_WEBHOOK did not take the message: {type(error).__name__}")
+        tell(webhook, message, context.log.warning)
 
     return tell_failures
+
+
+def tell(webhook: SecretStr | None, message: str, warn: Callable[[str], None]) -> None:
+    """Post a message to the webhook, if there is one; a message that it does not take is no
+    reason to fail."""
+    if webhook is None:
+        return
+    try:
+        post(webhook.get_secret_value(), message)
+    except (OSError, ValueError, HTTPException) as error:
+        # Not its message: that of a malformed URL names the URL, which is a secret.
+        warn(f"PROMO_WEBHOOK did not take the message: {type(error).__name__}")
+
+
+def _known(event: dg.DagsterEvent) -> bool:
+    """Whether a step failed for what people were told of already, or only waits for it."""
+    data = event.step_failure_data.user_failure_data
+    return data is not None and not {WAITS, TOLD}.isdisjoint(data.metadata)
 
 
 def post(url: str, message: str) -> None:

@@ -58,8 +58,6 @@ def results(context: dg.AssetExecutionContext, table: Table, written: Written) -
         some = min(written.waiting)
         told += f"; {len(written.waiting)} day(s) wait: from {some} on it {written.waiting[some]}"
     title = f"{target.contract.table} {target.window or ''}: {told}"
-    if verdict.warned:
-        context.log.warning(title)
     error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
     gate = dg.AssetCheckResult(
         check_name=GATE,

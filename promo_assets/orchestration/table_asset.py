@@ -6,7 +6,7 @@ here: what any particular table holds, and how it is written (``tables/``).
 No postponed annotations here: Dagster reads the type of ``context``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import dagster as dg
 from promo_assets.contract.tables import TableContract
 from promo_assets.orchestration import automation
 from promo_assets.orchestration.asked import asked
+from promo_assets.orchestration.news import message
 from promo_assets.orchestration.partition_metadata import materialise_only
 from promo_assets.orchestration.partitions import DAY, Partitions
 from promo_assets.orchestration.resources import WarehouseResource
@@ -43,10 +44,15 @@ or source won't, and is not tried again."""
 
 
 def table_asset(
-    table: Table, partitions: Partitions, docs: Path, tables: Mapping[str, Table]
+    table: Table,
+    partitions: Partitions,
+    docs: Path,
+    tables: Mapping[str, Table],
+    tell: Callable[[str, Callable[[str], None]], None] = lambda message, warn: None,
 ) -> dg.AssetsDefinition:
     """The asset of ``table`` with its gate as a blocking check; ``docs`` is where Data Docs go,
-    ``tables`` are all there are, among which it is looked for what a day waits for."""
+    ``tables`` are all there are, among which it is looked for what a day waits for; ``tell`` tells
+    people what a gate found, and a logger that they could not be reached."""
     contract = table.contract
     key = asset_key(contract.table)
     grid = partitions.of(table.grid)
@@ -108,11 +114,18 @@ def table_asset(
                 wait = RETRY_SECONDS * 2**context.retry_number
                 raise dg.RetryRequested(RETRIES, seconds_to_wait=wait) from error
             raise dg.Failure(description=str(error)) from error
+        if new := message(table, written, tables):
+            context.log.warning(new)
+            tell(new, context.log.warning)
         told = results(context, table, written)
         if written.nothing_published:
             report(context, told.evaluations, materialised=False)
             yield from told.checks
-            raise dg.Failure(description=told.checks[0].description, allow_retries=False)
+            raise dg.Failure(
+                description=told.checks[0].description,
+                metadata={automation.TOLD: True},
+                allow_retries=False,
+            )
         if written.held_back:
             materialise_only(context, told.published)
         yield dg.MaterializeResult(metadata=told.metadata)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import duckdb
 
@@ -34,10 +34,26 @@ COLUMNS = (
     "run_id",
     "audited_at",
 )
+BEFORE = """
+select day, part, expectation, row_count from audit.findings
+where table_name = $table and list_contains($days, day) and list_contains($parts, part)
+    and not passed
+"""
 REPLACED = """
 delete from audit.findings
 where table_name = $table and list_contains($days, day) and list_contains($parts, part)
 """
+
+
+class New(NamedTuple):
+    """What failed on a day, and did not so when the day was written before."""
+
+    day: date
+    part: str
+    expectation: str
+    severity: str
+    rows: int | None
+    observed: str
 
 
 def record(
@@ -46,9 +62,9 @@ def record(
     target: Slice,
     days: Collection[date],
     run_id: str,
-) -> None:
+) -> list[New]:
     """Keep the verdict on the ``days`` of the slice that could be judged, in place of what was
-    found on them before, in one transaction.
+    found on them before, in one transaction; return what is new.
 
     ``row_count`` is the offending rows of the day; null where they can't be attributed to it, or
     to one of several segments.
@@ -58,26 +74,32 @@ def record(
     at = datetime.now(UTC).replace(tzinfo=None)
     judged = sorted(days) if target.window else [ALWAYS]
     parts = target.parts or ("",)
+    told = {"table": target.contract.table, "days": judged, "parts": [*parts]}
+    before = set(connection.execute(BEFORE, told).fetchall())
     rows = []
+    news = []
     for finding in verdict.findings:
         failed = _failed_days(finding, judged)
         for day in judged:
             passed = day not in failed
             count = 0 if passed else rows_on(finding, day) if len(parts) == 1 else None
-            told = "as expected" if passed else finding.observed
-            what = (finding.expectation, finding.severity, passed, count, told, run_id, at)
+            observed = "as expected" if passed else finding.observed
+            what = (finding.expectation, finding.severity, passed, count, observed, run_id, at)
             rows += [(target.contract.table, day, part, *what) for part in parts]
+            news += [
+                New(day, part, finding.expectation, finding.severity, count, observed)
+                for part in parts
+                if not passed and (day, part, finding.expectation, count) not in before
+            ]
     frame = pl.DataFrame(rows, schema=COLUMNS, orient="row")
     connection.register("found", frame.to_arrow())
     connection.execute("begin")
-    connection.execute(
-        REPLACED,
-        {"table": target.contract.table, "days": judged, "parts": [*parts]},
-    )
+    connection.execute(REPLACED, told)
     if rows:
         connection.execute("insert into audit.findings by name select * from found")
     connection.execute("commit")
     connection.unregister("found")
+    return news
 
 
 def rows_on(finding: Finding, day: date) -> int | None:

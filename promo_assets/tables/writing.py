@@ -17,7 +17,7 @@ import duckdb
 
 from promo_assets.contract.days import Window, week_of
 from promo_assets.tables.causes import cause_of
-from promo_assets.tables.findings import merged, record, unmade
+from promo_assets.tables.findings import New, merged, record, unmade
 from promo_assets.tables.table import Production, ProductionError, Table, WaitingError
 from promo_assets.tables.waiting import Place, Reason, origin, publications, waiting
 from promo_assets.warehouse.connection import Warehouse
@@ -78,7 +78,8 @@ class Written:
 
     ``target`` is the slice that was staged: without the days at its ends that wait. ``waiting``
     gives the reason for each day that waits for something, ``blocked`` the cause for each day that
-    the gate holds back. ``notes`` are what the producer said of its work.
+    the gate holds back. ``notes`` are what the producer said of its work, ``news`` what failed and
+    had not when the same days were written before.
     """
 
     target: Slice
@@ -88,6 +89,7 @@ class Written:
     waiting: Mapping[date, Reason]
     blocked: Mapping[date, str]
     notes: Mapping[str, Any]
+    news: tuple[New, ...] = ()
 
     @property
     def held_back(self) -> frozenset[date]:
@@ -158,7 +160,7 @@ def _write(
     if blocked:
         auditor.build_docs()  # Whoever looks for the cause finds its page.
     with warehouse.get_connection() as connection:
-        record(connection, verdict, target, days, run.run_id)
+        news = record(connection, verdict, target, days, run.run_id)
         if target.window is None and blocked:
             published = Published({}, (ALWAYS,))
         else:
@@ -186,6 +188,7 @@ def _write(
         {**waits, **followers},
         {day: cause for day, cause in causes.items() if isinstance(cause, str)},
         notes,
+        tuple(news),
     )
 
 
@@ -206,6 +209,7 @@ def _together(pieces: list[Written], waits: Mapping[date, Reason]) -> Written:
         {day: why for piece in pieces for day, why in piece.waiting.items()} | dict(waits),
         {day: cause for piece in pieces for day, cause in piece.blocked.items()},
         {name: value for piece in pieces for name, value in piece.notes.items()},
+        tuple(news for piece in pieces for news in piece.news),
     )
 
 

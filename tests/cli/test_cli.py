@@ -418,3 +418,9 @@ def test_erase_tells_what_it_did_where_the_receipt_is_and_what_others_must_do(
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
     with duckdb.connect(str(folder / "home" / "warehouse.duckdb")) as connection:
         return connection.execute(sql).fetchall()
+
+
+def test_a_name_that_is_no_setting_is_told_with_the_one_that_was_meant(promo: Promo) -> None:
+    told = promo("sql", "core.events", "--date", "2024-01-03", buget="7")
+    assert told.code == 0
+    assert told.err == "promo: PROMO_BUGET is no setting; did you mean PROMO_BUDGET?\n"

@@ -14,6 +14,7 @@ import pytest
 from promo_assets.contract.days import Window
 from promo_assets.contract.tables import TableContract
 from promo_assets.gates.audit import Auditor
+from promo_assets.orchestration.news import message
 from promo_assets.tables.table import Production, ProductionError, Table, WaitingError
 from promo_assets.tables.writing import Request, Run, write
 from promo_assets.warehouse.connection import Warehouse
@@ -187,3 +188,23 @@ def test_a_day_that_could_not_be_made_says_why_to_those_that_wait(shop: Shop) ->
     shop.run = replace(shop.run, tables={"raw.events": events})
     with pytest.raises(WaitingError, match=r"raw\.events of 2024-01-01 .*events/a\.csv: can't be"):
         shop.write(shop.table("core.events", inputs={"raw.events": 0}), [0])
+
+
+def test_a_finding_is_told_once_with_what_waits_and_what_to_do(shop: Shop) -> None:
+    events = shop.table("core.events")
+    daily = shop.table("features.daily", inputs={"core.events": 0})
+    totals = shop.table("features.totals", inputs={"features.daily": 0})
+    tables = {one.contract.table: one for one in (events, daily, totals)}
+    shop.values[FIRST + timedelta(days=1)] = -1
+    told = message(events, shop.write(events, range(3)), tables)
+    assert told.splitlines()[:3] == [
+        "core.events of 2024-01-02 is held back by its gate: is_good: 1 row.",
+        "- is_good (critical) of 2024-01-02, 1 row(s): 1 row",
+        "Now waiting from 2024-01-02 on: features.daily, features.totals.",
+    ]
+    assert "`promo run --from 2024-01-02 --to DAY`" in told
+    assert message(events, shop.write(events, range(3)), tables) == ""
+    shop.values = {}
+    assert message(events, shop.write(events, range(3)), tables) == ""
+    shop.values[FIRST + timedelta(days=1)] = -1
+    assert "2024-01-02" in message(events, shop.write(events, range(3)), tables)
