@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from promo_assets.cli.arguments import DATA, Count, Day, UsageError, settings
+from promo_assets.contract.days import Window
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,10 +23,27 @@ def add_to(app: App) -> None:
         app.command(command, group=DATA)
 
 
-def check(folder: Annotated[Path, Parameter(help="Of event files.")], /) -> int:
-    """Tell what a folder of events holds, and what would be rejected of it."""
+def check(
+    source: Annotated[str, Parameter(help="A folder of event files, or a database's URL.")], /
+) -> int:
+    """Tell what a folder or a database of events holds, and what the gates would hold back."""
+    from promo_assets.settings import Settings
+    from promo_assets.sources import DATABASES
+
+    scheme = source.partition(":")[0]
+    if "://" in source or scheme in DATABASES:
+        if scheme not in DATABASES:  # What follows may be a password: it isn't repeated.
+            raise UsageError(f"expected a folder, or a URL of {', '.join(DATABASES)}")
+        settings()  # Wrong settings are told as always.
+        return _check_database(Settings(source=source))
+    return _check_folder(Path(source).expanduser().resolve())
+
+
+def _check_folder(folder: Path) -> int:
     from promo_assets import installation
     from promo_assets.cli.check_report import add_offers, report
+    from promo_assets.cli.rehearsal import Rehearsal, rehearse
+    from promo_assets.settings import Settings
     from promo_assets.sources.check import look
     from promo_assets.sources.files import Files
 
@@ -34,8 +52,29 @@ def check(folder: Annotated[Path, Parameter(help="Of event files.")], /) -> int:
     first = told.start if "start" in told.model_fields_set else None
     facts = look(source, threads=told.threads, first=first)
     add_offers(facts, told.offers or source.folder / "offers.yaml")
-    print(report(facts, source, installation.consent(told)))
-    return 0 if facts.accepted else 1
+    rehearsed = Rehearsal()
+    if facts.days:
+        tried = Settings(source=f"files:{folder}")
+        rehearsed = rehearse(tried, facts.first, Window.of(facts.days))
+    print(report(facts, source, installation.consent(told), rehearsed))
+    return 0 if facts.accepted and rehearsed.passed else 1
+
+
+def _check_database(told: Settings) -> int:
+    from promo_assets import installation
+    from promo_assets.cli.check_report import report_database
+    from promo_assets.cli.rehearsal import rehearse
+    from promo_assets.sources import SourceError
+    from promo_assets.sources.check import span_of
+
+    try:
+        days = span_of(installation.delivery(told))
+    except SourceError as error:
+        raise UsageError(str(error)) from error
+    days = days or Window.of([told.start, told.last_day or date.today() - timedelta(days=1)])
+    rehearsed = rehearse(told, told.start, days)
+    print(report_database(told.source, days, rehearsed))
+    return 0 if rehearsed.passed else 1
 
 
 def simulate(

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from promo_assets.cli.rehearsal import Rehearsal
+from promo_assets.contract.days import Window
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.gates.verdict import spans
 from promo_assets.people.consent import ConsentRule
-from promo_assets.sources.check import REJECTED_SHARE, Facts
+from promo_assets.sources.check import Facts
 from promo_assets.sources.files import Files
 from promo_assets.sources.hints import columns_for, event_type_for, personal, time_formats_for
 from promo_assets.sources.mapping import COLUMNS, Constant
 from promo_assets.strategy.offers.catalogue import CatalogueError, load_catalogue
+from promo_assets.warehouse.publish import ALWAYS
 
 NEEDED = ("event_time", "event_type", "user_id", "device_id")
 MARGIN = 24
@@ -30,6 +34,9 @@ MOST_FILES = 50
 """Unreadable files that are named: each has rows that nobody has seen."""
 
 MOST_REASONS = 8
+MOST_WARNINGS = 4
+MOST_CAUSE = 200
+"""Characters of what a gate says."""
 MOST_TYPES = 6
 
 CONCERNED = {
@@ -74,17 +81,31 @@ def add_offers(facts: Facts, path: Path) -> None:
             facts.wrong.append(str(error))
 
 
-def report(facts: Facts, source: Files, consent: ConsentRule) -> str:
+def report(facts: Facts, source: Files, consent: ConsentRule, rehearsed: Rehearsal) -> str:
     """The whole report, in lines no wider than the terminal."""
-    width = max(shutil.get_terminal_size((100, 40)).columns, 60)
-    sections = (
+    return _printed(
         _delivered(facts, source),
         _columns(facts, source),
         _rows(facts),
         _beside(facts, consent),
         _mapping(facts, source),
-        _verdict(facts, source),
+        _warnings(rehearsed),
+        _verdict(facts, source, rehearsed),
     )
+
+
+def report_database(source: str, days: Window, rehearsed: Rehearsal) -> str:
+    """What the gates say of a database, whose URL comes without its password."""
+    return _printed(
+        iter([("database", source), ("days", str(days))]),
+        _warnings(rehearsed),
+        _gates(rehearsed),
+        _next(source, days.start, days) if rehearsed.passed else iter(()),
+    )
+
+
+def _printed(*sections: Lines) -> str:
+    width = max(shutil.get_terminal_size((100, 40)).columns, 60)
     return "\n".join(
         line
         for section in sections
@@ -270,34 +291,54 @@ def _guessed_columns(facts: Facts, source: Files) -> dict[str, str]:
     return found
 
 
-def _verdict(facts: Facts, source: Files) -> Lines:
+def _warnings(rehearsed: Rehearsal) -> Lines:
+    for table, finding in rehearsed.warnings[:MOST_WARNINGS]:
+        where = f" on {spans(finding.days)}" if finding.days else ""
+        example = ", ".join(
+            f"{name}={_short(value)}" for name, value in (*finding.examples, {})[0].items()
+        )
+        told = f"{table} {finding.expectation}: {finding.observed}{where}; {example}"
+        yield "warning", textwrap.shorten(told, MOST_CAUSE)
+    if len(rehearsed.warnings) > MOST_WARNINGS:
+        yield "", f"and {_number(len(rehearsed.warnings) - MOST_WARNINGS, 'more warning')}"
+
+
+def _gates(rehearsed: Rehearsal) -> Lines:
+    """What would be held back, by table and cause."""
+    for table, why in rehearsed.failed.items():
+        yield "verdict", f"HELD BACK, since {table} can't be made: {why}"
+    causes: dict[tuple[str, str], list[date]] = {}
+    for table, days in rehearsed.held.items():
+        for day, cause in sorted(days.items()):
+            causes.setdefault((table, cause), []).append(day)
+    for (table, cause), held in list(causes.items())[:FEW]:
+        where = "" if held == [ALWAYS] else f" on {spans(tuple(held))}"
+        yield "verdict", f"HELD BACK: {table}{where}: {textwrap.shorten(cause, MOST_CAUSE)}"
+    if rest := list(causes.values())[FEW:]:
+        more = len({day for held in rest for day in held})
+        yield "", f"and {_number(len(rest), 'more cause')}, on {_number(more, 'day')}"
+    if rehearsed.passed:
+        yield "verdict", "the gates would let every day through"
+
+
+def _next(source: str, first: date, days: Window) -> Lines:
+    last = days.end - timedelta(days=1)
+    told = f"PROMO_SOURCE={shlex.quote(source)} PROMO_START={first}"
+    yield "", f"{told} promo run --from {days.start} --to {last}"
+
+
+def _verdict(facts: Facts, source: Files, rehearsed: Rehearsal) -> Lines:
     if not facts.rows:
         yield "verdict", "nothing is delivered"
         return
-    if facts.accepted:
-        first, last = min(facts.days), max(facts.days)
-        yield "verdict", "the gates would let every day through"
-        yield (
-            "",
-            (
-                f"PROMO_SOURCE=files:{source.folder} PROMO_START={facts.first} "
-                f"promo run --from {first} --to {last}"
-            ),
-        )
-        return
-    if facts.blocked:
-        days = sorted(facts.blocked)[:FEW]
-        told = ", ".join(
-            f"{day} ({facts.blocked[day][0]:,} of {facts.blocked[day][1]:,} rows)" for day in days
-        )
-        more = f" and {len(facts.blocked) - FEW} more" if len(facts.blocked) > FEW else ""
-        share = f"{100 * REJECTED_SHARE:g} %"
-        why = f"HELD BACK, since more than {share} of the rows are rejected"
-        yield "verdict", f"{why}: {told}{more}"
     if facts.broken:
         yield "verdict", f"HELD BACK, since {_number(len(facts.broken), 'file')} can't be read"
     if facts.wrong:
         yield "verdict", "HELD BACK, since a table beside the events can't be used"
+    if facts.accepted or not rehearsed.passed:
+        yield from _gates(rehearsed)
+    if facts.accepted and rehearsed.passed:
+        yield from _next(f"files:{source.folder}", facts.first, Window.of(facts.days))
 
 
 def _listed(names: Iterable[str], most: int = 100) -> str:

@@ -1,8 +1,8 @@
 """``promo check DIR``: what the platform would make of a folder, before anything is written.
 
-The folder is read as the source reads it, some days at a time into memory, and judged by the
-platform's own SQL (``dbt_like_sql/core/rejected_events.sql``). Nothing is written anywhere. Not
-here: how the facts are told (``check_report.py``).
+The folder is read as the source reads it, some days at a time into memory, and its rows are judged
+by the platform's own SQL (``dbt_like_sql/core/rejected_events.sql``). Nothing is written anywhere.
+Not here: what the gates say (``cli/rehearsal.py``), and how it is told (``cli/check_report.py``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import duckdb
 from promo_assets.contract.days import Window
 from promo_assets.contract.events import EQUAL_ROWS_KEPT, EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.project import MODELS
-from promo_assets.sources import SourceError
+from promo_assets.sources import Delivery, SourceError, open_source
 from promo_assets.sources.files import Files
 from promo_assets.sources.inventory import DeliveredFile, Inventory
 from promo_assets.warehouse.publish import Query
@@ -30,11 +30,6 @@ AT_ONCE = 1_000_000
 PLAUSIBLE = date(2000, 1, 1)
 """Where ``PROMO_START`` is not set, the data starts with its first day from here on."""
 
-TOLERATED = ("duplicate",)
-REJECTED_SHARE, REJECTED_FEW = 0.05, 10
-"""Nearly the gate of core.events, by rows alone: more than `REJECTED_FEW` rejected rows and more
-than `REJECTED_SHARE` of a day, those `TOLERATED` aside, hold it back."""
-
 SHOWN = 3
 """Rejected rows that are kept as examples, by reason."""
 
@@ -44,11 +39,10 @@ class Facts:
     """What was found in a folder.
 
     ``days`` are rows by day; rows on ``later`` days wait for them. ``columns`` counts the files
-    that have a column. ``rejected`` counts rows by reason. ``blocked`` are the days that the gate
-    of ``core.events`` would hold back, with their rejected and delivered rows. ``types`` are the
-    unknown event types with their rows, ``times`` some unreadable times. ``tables`` are the rows
-    of the tables beside the events, ``consents`` the statements by purpose and answer, ``wrong``
-    what makes one of them unusable.
+    that have a column. ``rejected`` counts rows by reason. ``types`` are the unknown event types
+    with their rows, ``times`` some unreadable times. ``tables`` are the rows of the tables beside
+    the events, ``consents`` the statements by purpose and answer, ``wrong`` what makes one of them
+    unusable.
     """
 
     files: list[DeliveredFile]
@@ -58,7 +52,6 @@ class Facts:
     columns: Counter[str]
     rejected: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
-    blocked: dict[date, tuple[int, int]] = field(default_factory=dict)
     types: Counter[str] = field(default_factory=Counter)
     times: list[str] = field(default_factory=list)
     tables: dict[str, int] = field(default_factory=dict)
@@ -75,8 +68,8 @@ class Facts:
 
     @property
     def accepted(self) -> bool:
-        """Whether no gate would hold anything back."""
-        return bool(self.rows) and not (self.broken or self.blocked or self.wrong)
+        """Whether there are rows, and every file and table could be read."""
+        return bool(self.rows) and not (self.broken or self.wrong)
 
 
 def look(source: Files, *, threads: int, first: date | None) -> Facts:
@@ -93,6 +86,12 @@ def look(source: Files, *, threads: int, first: date | None) -> Facts:
             _judge(facts, source, inventory, connection)
         _look_beside(facts, source, connection)
     return facts
+
+
+def span_of(delivery: Delivery) -> Window | None:
+    """The days of which the source has rows; None where it does not know. Raises `SourceError`."""
+    with duckdb.connect() as connection:
+        return open_source(delivery).span(connection)
 
 
 def _facts(inventory: Inventory, first: date | None) -> Facts:
@@ -164,14 +163,6 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
     facts.rejected.update(
         dict(ask(f"select reason, count(*) {rejected} true group by reason order by all"))
     )
-    for day, wrong, others in ask(
-        "select event_date, count(*) filter (not list_contains($tolerated, reason)), "
-        f"count(*) filter (list_contains($tolerated, reason)) {rejected} true "
-        "group by event_date order by event_date",
-        tolerated=list(TOLERATED),
-    ):
-        if wrong > REJECTED_FEW and wrong > REJECTED_SHARE * (facts.days[day] - others):
-            facts.blocked[day] = (wrong, facts.days[day])
     facts.types.update(
         dict(
             ask(

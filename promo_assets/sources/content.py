@@ -149,7 +149,7 @@ def address_of(path: Path) -> str:
         return told
     if "\\" in told:
         raise UnreadableFileError(r"its path has \ beside one of [ ] * ?; rename it")
-    return re.sub(r"[[*?]", r"[\g<0>]", told)
+    return re.sub(r"[\[*?]", r"[\g<0>]", told)
 
 
 def reason_of(error: Exception) -> str:

@@ -91,7 +91,8 @@ def record(
                 for part in parts
                 if not passed and (day, part, finding.expectation, count) not in before
             ]
-    frame = pl.DataFrame(rows, schema=COLUMNS, orient="row")
+    # Counts may be null for a hundred days before the first one that is not.
+    frame = pl.DataFrame(rows, schema=COLUMNS, orient="row", infer_schema_length=None)
     connection.register("found", frame.to_arrow())
     connection.execute("begin")
     connection.execute(REPLACED, told)

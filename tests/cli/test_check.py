@@ -90,7 +90,9 @@ def test_rejected_rows_are_told_by_reason_with_file_row_and_values(
     rows[9] |= {"user_id": None}
     write(folder, "a.jsonl", *rows, rows[0])
     code, told = check(folder, capsys)
-    assert code == 0
+    assert code == 1
+    # Both purchases are: few of all rows, but all of their type and all money.
+    assert "HELD BACK: core.events on 2024-01-02: 1 of 101 rows: discount above amount" in told
     assert "rejected 4 rows (4.0%)" in told
     assert "price_unreadable 1: events/a.jsonl row 7: event_type=purchase, unit_price=free" in told
     assert "discount_above_amount 1: events/a.jsonl row 8: quantity=1, unit_price=3, disc" in told
@@ -105,6 +107,24 @@ def test_more_than_5_percent_rejected_is_said_to_hold_the_day_back(
     unknown = [view(number, event_type="teleport") for number in range(4 * bad)]
     write(folder, "a.jsonl", *(view(number + 900) for number in range(400 - 4 * bad)), *unknown)
     assert check(folder, capsys)[0] == code
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://shop:s3cret@127.0.0.1:1/shop",
+        "postgresql://shop:s3cret@127.0.0.1:1/shop",
+        "mysql:shop:s3cret@127.0.0.1:1/shop",
+        "oracle://shop:s3cret@127.0.0.1:1/shop",
+    ],
+)
+def test_a_databases_password_is_never_printed(
+    folder: Path, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    assert main(["check", url]) == 2
+    told = capsys.readouterr()
+    assert "s3cret" not in told.out + told.err
+    assert told.err.count("\n") == 1
 
 
 def test_an_unreadable_file_is_named_and_the_rest_is_read(
@@ -186,7 +206,7 @@ def test_rows_of_days_to_come_wait_and_older_ones_than_the_start_are_told(folder
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["check"], "parameter FOLDER requires an argument"),
+        (["check"], "parameter SOURCE requires an argument"),
         (["check", "nowhere"], "nowhere/events is not a folder (is what it lies on mounted?)"),
         (["check", "{folder}"], "mapping.yaml:1: colums: unknown key; did you mean 'columns'"),
     ],

@@ -44,7 +44,7 @@ def write_gzip(path: Path, *rows: dict[str, Any]) -> None:
 
 
 def write_zstd(path: Path, *rows: dict[str, Any]) -> None:
-    pl.DataFrame(rows).write_csv(path, compression="zstd")
+    pl.DataFrame(rows).write_csv(path, compression="zstd", check_extension=False)
 
 
 def write_jsonl(path: Path, *rows: dict[str, Any]) -> None:
