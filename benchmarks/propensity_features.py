@@ -73,7 +73,7 @@ def snapshots() -> pl.DataFrame:
     connection = duckdb.connect(config={"threads": 2, "memory_limit": "4GB"})
     connection.execute("set timezone = 'UTC'; create schema core; create schema features")
     connection.execute(f"create table core.calendar as {CALENDAR}")
-    source = CompleteJourney.installed(YEAR.start).events(YEAR, connection)
+    source = CompleteJourney.installed(YEAR.start).take(YEAR, connection).query
     connection.execute(
         f"create table core.events as {EVENTS.format(source=source.sql)}", dict(source.parameters)
     )

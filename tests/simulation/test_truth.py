@@ -85,8 +85,10 @@ def everything(folder: Path, home: Path, days: int, folder_start: Any) -> dict[s
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         for name in ("events", "items", "users", "device_links", "consents"):
-            asked = getattr(source, name)
-            query = asked(window, connection) if name == "events" else asked(connection)
+            if name == "events":
+                query = source.take(window, connection).query
+            else:
+                query = getattr(source, name)(connection)
             rows = connection.execute(f"select * from ({query.sql}) order by all", query.parameters)
             found[name] = pl.DataFrame(rows.to_arrow_table())
     return found
