@@ -99,12 +99,12 @@ def measure(kind: Kind, file: Path) -> None:
         with duckdb.connect() as connection:
             source.address.attach(connection)
             began = time.perf_counter()
-            source.fingerprints(all_days, connection)
+            source.delivered(all_days, connection)
             counted = time.perf_counter() - began
     print(
         f"{kind}: {rows / whole:,.0f} rows/s through the source ({whole:.2f} s), "
         f"{rows / bare:,.0f} bare ({bare:.2f} s), ratio {bare / whole:.2f}; "
-        f"a day of {day_rows:,} rows {day:.3f} s; fingerprints of {DAYS} days {counted:.2f} s"
+        f"a day of {day_rows:,} rows {day:.3f} s; counts of {DAYS} days {counted:.2f} s"
     )
 
 

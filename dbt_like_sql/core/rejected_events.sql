@@ -10,10 +10,17 @@ with delivered as (
 parsed as (
     select
         delivered.*,
-        try_cast(event_time as timestamp) as happened_at,
-        try_cast(quantity as decimal(18, 4)) as units,
-        try_cast(unit_price as decimal(28, 8)) as price,
-        try_cast(discount as decimal(28, 8)) as reduction,
+        -- What was read as a moment stands here as UTC with four digits of the year; everything
+        -- else is as delivered, and no cast may make a moment of a part of it.
+        case
+            when length(event_time) between 19 and 26
+                and event_time like '____-__-__ __:__:__%'
+                then try_cast(event_time as timestamp)
+        end as happened_at,
+        -- 1_000 is no number, though casts take it for one.
+        try_cast(replace(quantity, '_', '?') as decimal(18, 4)) as units,
+        try_cast(replace(unit_price, '_', '?') as decimal(28, 8)) as price,
+        try_cast(replace(discount, '_', '?') as decimal(28, 8)) as reduction,
         try_cast(assignment_probability as double) as probability,
         event_types.needs_order_line,
         event_types.needs_offer

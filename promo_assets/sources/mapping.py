@@ -26,6 +26,7 @@ from promo_assets.sources import (
     USER_COLUMNS,
     SourceError,
 )
+from promo_assets.sources.values import NumberFormat, literal, moment_sql, to_utc
 
 Text = Annotated[str, Field(min_length=1)]
 Unit = Literal["cents", "currency"]
@@ -35,6 +36,7 @@ COLUMNS = tuple(column.name for column in EVENT_COLUMNS if column.name != "event
 
 IDENTIFIERS = ("user_id", "device_id")
 MONEY = ("unit_price", "discount")
+NUMBERS = ("quantity", *MONEY)
 EPOCHS = {"epoch_seconds": 1_000_000, "epoch_millis": 1_000, "epoch_micros": 1}
 """Time formats that count from 1970-01-01 UTC, in microseconds a unit."""
 
@@ -45,7 +47,6 @@ RELATION = "delivered"
 """The alias that the relation behind a select list must have."""
 
 STRPTIME = re.compile(r"%(?:-?[dmyHIMSj]|[aAbBcfgGnpuUVwWxXYzZ%])")
-OFFSET = r"\d(Z|[+-]\d\d(:?\d\d)?)$"
 TIME_TEXT = "%Y-%m-%d %H:%M:%S.%f"
 
 
@@ -63,6 +64,12 @@ class Constant(_Strict):
     value: str | None
 
 
+class Joined(_Strict):
+    """Several delivered columns with a blank between them: a date and a time of day."""
+
+    join: tuple[Text, ...] = Field(min_length=2)
+
+
 class SourceMapping(_Strict):
     """What ``mapping.yaml`` says; every key may be left out.
 
@@ -70,10 +77,16 @@ class SourceMapping(_Strict):
     the last: a history whose early files had another name stays readable.
     """
 
-    columns: dict[str, Constant | Text | tuple[Text, ...]] = {}
+    columns: dict[str, Constant | Joined | Text | tuple[Text, ...]] = {}
     values: dict[str, dict[str, str | None]] = {}
     time_zone: str | None = Field(default=None, description="IANA zone of times without offset.")
     time_format: str | None = Field(default=None, description="One of EPOCHS, or for strptime.")
+    number_format: NumberFormat | None = Field(
+        default=None, description="How quantities and amounts are written, if not as 1234.50."
+    )
+    negative_quantity: Literal["reject", "return"] = Field(
+        default="reject", description="A purchase of less than nothing: a mistake, or a return."
+    )
     units: dict[str, Unit] = Field(default={}, description="By column, or `money` for all.")
     drop: tuple[Text, ...] = Field(default=(), description="Delivered columns never taken.")
     not_delivered: tuple[str, ...] = Field(
@@ -132,12 +145,15 @@ class SourceMapping(_Strict):
         return self.units.get(column, self.units.get("money", "currency"))
 
     def delivered_as(self, column: str, delivered: Iterable[str]) -> str | None:
-        """The delivered column that becomes ``column``; None for constants and where there is
-        none. Names match whatever their case, as in SQL."""
+        """The delivered column that becomes ``column``, of several that are joined the first; None
+        for constants and where there is none. Names match whatever their case, as in SQL."""
         told = self.columns.get(column, ())
         if isinstance(told, Constant):
             return None
         names = {name.casefold(): name for name in delivered}
+        if isinstance(told, Joined):
+            joined = [names.get(name.casefold()) for name in told.join]
+            return joined[0] if all(joined) else None
         wanted = ((told,) if isinstance(told, str) else told) + (column,)
         found = (names.get(name.casefold()) for name in wanted)
         return next((name for name in found if name and not self.dropped(name)), None)
@@ -150,6 +166,10 @@ class SourceMapping(_Strict):
         """
         names = tuple(delivered)
         taken = {self.delivered_as(column, names) for column in COLUMNS}
+        known = {name.casefold(): name for name in names}
+        for told in self.columns.values():
+            if isinstance(told, Joined):
+                taken |= {known.get(name.casefold()) for name in told.join}
         return tuple(
             name
             for name in names
@@ -160,7 +180,7 @@ class SourceMapping(_Strict):
         """The ``note`` of every row: by it the gates know which columns nobody waits for."""
         if not self.not_delivered:
             return "cast(null as varchar)"
-        return f"cast({_literal('not_delivered: ' + ', '.join(self.not_delivered))} as varchar)"
+        return f"cast({literal('not_delivered: ' + ', '.join(self.not_delivered))} as varchar)"
 
     def select_list(self, delivered: Mapping[str, str], zone: str) -> str:
         """The contract's event columns as text, as ``raw.events`` wants them, then ``extra`` and
@@ -174,6 +194,15 @@ class SourceMapping(_Strict):
         """
         happened = self.time_sql(delivered, zone)
         told = {column: self._text_sql(column, delivered) for column in COLUMNS}
+        if self.negative_quantity == "return":
+            back = (
+                f"try_cast({told['quantity']} as double) < 0 and {told['event_type']} = 'purchase'"
+            )
+            told |= {
+                "event_type": f"case when {back} then 'return' else {told['event_type']} end",
+                "quantity": f"case when {back} then substr(trim({told['quantity']}), 2) "
+                f"else {told['quantity']} end",
+            }
         told["event_time"] = (
             f"coalesce(strftime({happened}, '{TIME_TEXT}'), {told['event_time']})"
             if happened != "cast(null as timestamp)"
@@ -187,10 +216,12 @@ class SourceMapping(_Strict):
         """When a row happened: a UTC timestamp, null where the delivered value is no time."""
         told = self.columns.get("event_time")
         if isinstance(told, Constant):
-            return self._time_of(_literal(told.value), "VARCHAR", zone)
+            return self._time_of(literal(told.value), "VARCHAR", zone)
         name = self.delivered_as("event_time", delivered)
         if name is None:
             return "cast(null as timestamp)"
+        if isinstance(told, Joined):
+            return self._time_of(_joined_sql(told, delivered), "VARCHAR", zone)
         return self._time_of(column_sql(name), delivered[name].upper(), zone)
 
     def _time_of(self, column: str, type_: str, zone: str) -> str:
@@ -198,7 +229,7 @@ class SourceMapping(_Strict):
         if type_ in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"):
             return _finite(f"timezone('UTC', {column})")
         if type_.startswith(("TIMESTAMP", "DATE")):
-            return _finite(_to_utc(f"cast({column} as timestamp)", zone))
+            return _finite(to_utc(f"cast({column} as timestamp)", zone))
         text = as_text(column, type_)
         if self.time_format in EPOCHS:
             micros = f"try_cast({text} as decimal(24, 6)) * {EPOCHS[self.time_format]}"
@@ -207,15 +238,11 @@ class SourceMapping(_Strict):
                 f"then make_timestamp(cast({micros} as bigint)) end"
             )
         if self.time_format:
-            parsed = f"try_strptime({text}, {_literal(self.time_format)})"
+            parsed = f"try_strptime({text}, {literal(self.time_format)})"
             if re.search(r"%[zZ]", self.time_format.replace("%%", "")):
                 return f"timezone('UTC', {parsed})"
-            return _to_utc(parsed, zone)
-        naive = _to_utc(f"try_cast({text} as timestamp)", zone)
-        return _finite(
-            f"case when length({text}) > 10 and regexp_matches({text}, '{OFFSET}') "
-            f"then timezone('UTC', try_cast({text} as timestamptz)) else {naive} end"
-        )
+            return to_utc(parsed, zone)
+        return moment_sql(text, zone)
 
     def moment_sql(self, column: str, type_: str, zone: str) -> str:
         """`time_sql` of a table beside the events, whose times may be ISO in spite of the
@@ -230,16 +257,20 @@ class SourceMapping(_Strict):
         told = self.columns.get(column)
         name = self.delivered_as(column, delivered)
         if isinstance(told, Constant):
-            text = f"cast({_literal(told.value)} as varchar)"
+            text = f"cast({literal(told.value)} as varchar)"
         elif name is None:
             return "cast(null as varchar)"
+        elif isinstance(told, Joined):
+            text = _joined_sql(told, delivered)
         else:
             text = as_text(column_sql(name), delivered[name].upper())
         if values := self.values.get(column):
             cases = " ".join(
-                f"when {_literal(found)} then {_literal(meant)}" for found, meant in values.items()
+                f"when {literal(found)} then {literal(meant)}" for found, meant in values.items()
             )
             text = f"case {text} {cases} else {text} end"
+        if column in NUMBERS and self.number_format:
+            text = self.number_format.sql(text)
         if column in MONEY and self.unit_of(column) == "cents":
             text = cents_sql(text)
         return text
@@ -293,7 +324,15 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
             if name not in names and not (key == "user_columns" and name.startswith("consent_")):
                 yield (key, name), f"{key}: {name!r} {problem}; {nearest(name, names)}"
     for column, told in mapping.columns.items():
-        names = () if isinstance(told, Constant) else (told,) if isinstance(told, str) else told
+        names = (
+            ()
+            if isinstance(told, Constant)
+            else told.join
+            if isinstance(told, Joined)
+            else (told,)
+            if isinstance(told, str)
+            else told
+        )
         for name in names:
             if mapping.dropped(name):
                 yield ("columns", column), f"columns: {column}: {name!r} is under drop: too"
@@ -311,10 +350,20 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
 def _shape(at: Location) -> tuple[Location, str] | None:
     """What is expected where several shapes are allowed, each of which failed."""
     if at[0] == "columns" and len(at) > 2:
-        return at[:2], "expected a delivered column's name, a list of names, or {value: a constant}"
+        return at[:2], (
+            "expected a delivered column's name, a list of names, {value: a constant}, or "
+            "{join: [a date, a time]}"
+        )
     if at[0] == "events" and len(at) > 1:
         return at[:1], "expected a glob such as logs/**/*.csv, or a list of them"
     return None
+
+
+def _joined_sql(told: Joined, delivered: Mapping[str, str]) -> str:
+    names = {name.casefold(): name for name in delivered}
+    found = [names[name.casefold()] for name in told.join]
+    texts = ", ".join(as_text(column_sql(name), delivered[name].upper()) for name in found)
+    return f"nullif(concat_ws(' ', {texts}), '')"
 
 
 def as_text(column: str, type_: str) -> str:
@@ -343,7 +392,7 @@ def json_sql(kept: Mapping[str, str]) -> str:
 
 
 def _field_sql(name: str, type_: str) -> str:
-    key = "to_json(" + _literal(name) + ") || ': ' || "
+    key = "to_json(" + literal(name) + ") || ': ' || "
     if type_ == "JSON":
         return f"{key}nullif(cast({column_sql(name)} as varchar), 'null')"
     if type_.startswith("VARCHAR"):
@@ -356,13 +405,6 @@ def _field_sql(name: str, type_: str) -> str:
     return f"{key}to_json({column})"
 
 
-def _to_utc(timestamp: str, zone: str) -> str:
-    """A timestamp without offset, told in ``zone``."""
-    return (
-        timestamp if zone == "UTC" else f"timezone('UTC', timezone({_literal(zone)}, {timestamp}))"
-    )
-
-
 def _finite(timestamp: str) -> str:
     """DuckDB reads 'infinity' as a time; it lies in no partition."""
     return f"case when isfinite({timestamp}) then {timestamp} end"
@@ -371,10 +413,6 @@ def _finite(timestamp: str) -> str:
 def column_sql(name: str) -> str:
     quoted = name.replace('"', '""')
     return f'{RELATION}."{quoted}"'
-
-
-def _literal(text: str | None) -> str:
-    return "null" if text is None else "'" + text.replace("'", "''") + "'"
 
 
 def globs(mapping: SourceMapping) -> Sequence[str]:

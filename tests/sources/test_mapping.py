@@ -181,6 +181,107 @@ def test_a_time_format_says_how_times_are_told(
     assert row.get("happened_at") == expected
 
 
+OFFSETS = st.integers(-15 * 60, 15 * 60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.datetimes(datetime(1000, 1, 2), datetime(9999, 12, 30)),
+    OFFSETS,
+    st.sampled_from(["{}:{}", "{}{}", " {}:{}", " {}{}", "{}:{}:00", " {}:{}  "]),
+    st.sampled_from(["T", " "]),
+)
+def test_an_offset_counts_however_it_is_written(
+    at: datetime, minutes: int, style: str, between: str
+) -> None:
+    """The oracle is Python's datetime."""
+    hours, rest = divmod(abs(minutes), 60)
+    sign = "-" if minutes < 0 else "+"
+    told = at.isoformat(between, "microseconds") + style.format(f"{sign}{hours:02}", f"{rest:02}")
+    (row,) = mapped(SourceMapping(), f"select '{told}' as event_time", "Asia/Shanghai")
+    assert row["happened_at"] == at - timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize("word", ["UTC", " UTC", " GMT", "Z", " z", " utc "])
+def test_utc_in_words_is_an_offset(word: str) -> None:
+    (row,) = mapped(
+        SourceMapping(), f"select '2024-06-01 22:09:31{word}' as event_time", "Asia/Shanghai"
+    )
+    assert row["happened_at"] == datetime(2024, 6, 1, 22, 9, 31)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "24-06-01 09:00:00",
+        "2024-06-01 09:00:00 CST",
+        "2024-06-01 09:00:00+99:00",
+        "2024-06-01 09:00:00 Asia/Shanghai",
+        "2024-06-01 09:00:00+",
+        "2024-06-01 9 o'clock",
+        "12024-06-01 09:00:00",
+        "1_024-06-01 09:00:00",
+    ],
+)
+def test_what_is_not_wholly_a_moment_is_none(told: str) -> None:
+    quoted = told.replace("'", "''")
+    (row,) = mapped(SourceMapping(), f"select '{quoted}' as event_time", "Asia/Shanghai")
+    assert row.get("happened_at") is None
+    assert row["event_time"] == told
+
+
+def test_a_date_and_a_time_are_joined() -> None:
+    mapping = SourceMapping.model_validate({"columns": {"event_time": {"join": ["date", "hour"]}}})
+    (row,) = mapped(mapping, "select '2026-03-02' as date, '10:00' as hour", "UTC")
+    assert row["happened_at"] == datetime(2026, 3, 2, 10)
+    assert row.get("extra") is None
+    (row,) = mapped(mapping, "select '2026-03-02' as date", "UTC")
+    assert row.get("happened_at") is None
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(-(10**11), 10**11),
+    st.sampled_from([(",", "."), (".", ","), (",", " "), (".", "'"), (",", "")]),
+    st.sampled_from(["{}", "$ {}", "{} €", "{}€"]),
+)
+def test_numbers_are_read_as_they_are_written(
+    cents: int, style: tuple[str, str], currency: str
+) -> None:
+    """The oracle is Python's decimal, written with other separators."""
+    decimal, thousands = style
+    amount = Decimal(cents) / 100
+    written = f"{amount:,.2f}".translate(str.maketrans({",": thousands, ".": decimal}))
+    sign = "$" if "$" in currency else "€" if "€" in currency else ""
+    mapping = SourceMapping.model_validate(
+        {"number_format": {"decimal": decimal, "thousands": thousands, "currency": sign}}
+    )
+    told = currency.format(written).replace("'", "''")
+    (row,) = mapped(mapping, f"select '{told}' as unit_price")
+    assert Decimal(row["unit_price"]) == amount
+
+
+@pytest.mark.parametrize("told", ["1.21,50", "1,214.50", "12,5,0", "1.5", "ten", "1.2345"])
+def test_a_number_written_otherwise_is_none_and_is_shown_as_delivered(told: str) -> None:
+    mapping = SourceMapping.model_validate({"number_format": {"decimal": ",", "thousands": "."}})
+    (row,) = mapped(mapping, f"select '{told}' as unit_price")
+    assert row["unit_price"] == f"{told} (not as number_format)"
+
+
+def test_a_negative_quantity_can_be_a_return() -> None:
+    mapping = SourceMapping(negative_quantity="return")
+    rows = mapped(
+        mapping,
+        "select * from (values ('purchase', '-2'), ('purchase', '3'), ('view', '-1'))"
+        " as t(event_type, quantity)",
+    )
+    assert [(row["event_type"], row["quantity"]) for row in rows] == [
+        ("return", "2"),
+        ("purchase", "3"),
+        ("view", "-1"),
+    ]
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)))
 def test_every_epoch_gives_its_moment(at: datetime) -> None:
