@@ -45,7 +45,8 @@ class NumberFormat(BaseModel):
         plain = f"replace({told}, {literal(self.thousands)}, '')" if self.thousands else told
         if self.decimal == ",":
             plain = f"replace({plain}, ',', '.')"
-        return f"case when regexp_full_match({told}, {literal(number)}) then {plain} else {text} || ' (not as number_format)' end"
+        fits = f"regexp_full_match({told}, {literal(number)})"
+        return f"case when {fits} then {plain} else {text} || ' (not as number_format)' end"
 
 
 def moment_sql(text: str, zone: str) -> str:
