@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from promo_assets import installation
+from promo_assets.cli import rehearsal
 from promo_assets.cli.main import main
+from promo_assets.cli.rehearsal import Rehearsal, rehearse
+from promo_assets.contract.days import Window
 from promo_assets.contract.project import PROJECT
 from promo_assets.settings import Settings, load_settings
 from promo_assets.sources.check import Facts, look
@@ -39,6 +42,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     load_settings.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def rehearsals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds each: only where a test is marked ``rehearsed`` do the gates run."""
+    if request.node.get_closest_marker("rehearsed") is None:
+        monkeypatch.setattr(rehearsal, "rehearse", lambda told, first, days: Rehearsal())
+
+
 def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     code = main(["check", str(folder)])
     return code, " ".join(capsys.readouterr().out.split())
@@ -59,6 +69,7 @@ def view(number: int, **other: Any) -> dict[str, Any]:
     return {"event_id": number, "event_time": at, "event_type": "view", "user_id": "a", **other}
 
 
+@pytest.mark.rehearsed
 def test_a_good_folder_is_accepted_and_the_run_is_told(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,6 +83,7 @@ def test_a_good_folder_is_accepted_and_the_run_is_told(
     assert "nobody may get an offer (PROMO_CONSENT_UNKNOWN=deny)" in told
 
 
+@pytest.mark.rehearsed
 def test_nothing_is_written_anywhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(folder, "a.jsonl", view(1))
     before = {path: path.stat().st_mtime_ns for path in folder.parent.glob("**/*")}
@@ -80,6 +92,7 @@ def test_nothing_is_written_anywhere(folder: Path, capsys: pytest.CaptureFixture
     assert after == before
 
 
+@pytest.mark.rehearsed
 def test_rejected_rows_are_told_by_reason_with_file_row_and_values(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +113,7 @@ def test_rejected_rows_are_told_by_reason_with_file_row_and_values(
     assert "duplicate 1: events/a.jsonl row 100: event_id=0" in told
 
 
+@pytest.mark.rehearsed
 @pytest.mark.parametrize(("bad", "code"), [(5, 0), (6, 1)])
 def test_more_than_5_percent_rejected_is_said_to_hold_the_day_back(
     folder: Path, capsys: pytest.CaptureFixture[str], bad: int, code: int
@@ -140,6 +154,7 @@ def test_an_unreadable_file_is_named_and_the_rest_is_read(
     assert "accepted 1 row" in told
 
 
+@pytest.mark.rehearsed
 def test_a_shops_own_names_are_guessed_and_the_guess_makes_the_folder_good(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +247,7 @@ def test_wrong_usage_exits_2_with_one_line(
     assert told.stderr.count("\n") == 1
 
 
+@pytest.mark.rehearsed
 def test_the_report_fits_a_screen_whatever_is_wrong(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,6 +291,26 @@ def test_it_counts_what_the_platform_rejects(tmp_path: Path) -> None:
     assert found.rejected == Counter(dict(rejected))
     (accepted,) = shop.query("select count(*) from core.events")
     assert found.rows - found.rejected.total() == accepted[0]
+
+
+@pytest.mark.slow
+def test_it_holds_back_what_a_run_holds_back_for_the_same_reason(tmp_path: Path) -> None:
+    """Days that are good, have an unknown type, lost every purchase, or can't be read."""
+    shop = Shop(tmp_path / "shop").deliver_all(6)
+    for number, change in ((1, "event_type"), (3, "unit_price")):
+        events = shop.events(number)
+        for event in events[:: 2 if change == "event_type" else 1]:
+            if change == "event_type" or event["event_type"] == "purchase":
+                event[change] = "10,50 teleports"
+        shop.deliver(number, events)
+    days = Window(shop.day(0), shop.day(6))
+    shop.run(0, 5, ["events"])
+    published = shop.query("select day from audit.publications where table_name = 'core.events'")
+    held = set(days.days) - {day for (day,) in published}
+    tried = rehearse(shop.settings, shop.settings.start, days)
+    assert set(tried.held["core.events"]) == held == {shop.day(1), shop.day(3)}
+    assert "unknown event type '10,50 teleports'" in tried.held["core.events"][shop.day(1)]
+    assert "unreadable price '10,50 teleports'" in tried.held["core.events"][shop.day(3)]
 
 
 def test_names_are_guessed_from_what_shops_usually_call_them() -> None:
