@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from promo_assets.contract.project import PROJECT
 from promo_assets.contract.tables import ContractError, load_contracts
 from promo_assets.gates.verdict import Finding, Verdict
+from promo_assets.warehouse.publish import prepare
 
 if TYPE_CHECKING:
     from conftest import Gate
@@ -317,6 +318,8 @@ def test_importing_the_gate_does_not_import_great_expectations() -> None:
 @pytest.mark.slow
 def test_every_audit_of_the_project_can_be_evaluated(gate: Gate) -> None:
     contracts = load_contracts(PROJECT / "expectations")
+    with duckdb.connect(gate.database) as connection:
+        prepare(connection)
     for name, contract in contracts.items():
         columns = ", ".join(f'"{column}" {type_}' for column, type_ in contract.types.items())
         staged = f"staging.{name.replace('.', '__')}"
