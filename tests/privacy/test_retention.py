@@ -84,8 +84,9 @@ def test_only_days_that_are_too_old_go_and_nothing_is_computed_from_them(
     assert exports[0] == str(first)
 
     # A removed day's follower says what it waits for.
-    (failure,) = failures(open_shop.run(12, 12, groups=["features"]))[-1:]
-    assert f"features.user_features of {open_shop.day(11)} is not published" in failure[1]
+    (result,) = open_shop.run(12, 12, groups=["features"])
+    assert result.failures == ()
+    assert f"waits for features.user_daily of {open_shop.day(0)}" in str(result.waiting)
 
 
 def test_a_dry_run_tells_the_same_and_removes_nothing(open_shop: Shop) -> None:
