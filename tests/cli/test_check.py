@@ -154,6 +154,7 @@ def test_an_unreadable_file_is_named_and_the_rest_is_read(
     assert "accepted 1 row" in told
 
 
+@pytest.mark.slow
 @pytest.mark.rehearsed
 def test_a_shops_own_names_are_guessed_and_the_guess_makes_the_folder_good(
     folder: Path, capsys: pytest.CaptureFixture[str]
