@@ -81,7 +81,7 @@ def solve_price(value: Matrix, cost: Matrix, budget: float, tie: Vector) -> Pric
     if not 0 <= budget < np.inf:
         raise ValueError(f"budget {budget} found, expected a finite amount >= 0")
     start, steps = 0.0, []
-    for rows in _chunks(len(value)):
+    for rows in chunks(len(value)):
         frontier = _frontier(value[rows], cost[rows])
         start += float(frontier.net[:, 0].sum())
         user, step = np.nonzero(frontier.returns)
@@ -118,7 +118,7 @@ def allocate(value: Matrix, cost: Matrix, price: Price, tie: Vector) -> Choice:
     """
     value, cost = _checked(value, cost, tie)
     choice = np.empty(len(value), dtype=np.int64)
-    for rows in _chunks(len(value)):
+    for rows in chunks(len(value)):
         frontier = _frontier(value[rows], cost[rows])
         tied = (frontier.returns == price.price) & (tie[rows] < price.tie_cut)[:, None]
         taken = ((frontier.returns > price.price) | tied) & (frontier.returns > 0)
@@ -191,5 +191,6 @@ def _checked(value: Matrix, cost: Matrix, tie: Vector) -> tuple[Matrix, Matrix]:
     return np.where(open_, value, -np.inf), np.where(open_, cost, 0.0)
 
 
-def _chunks(rows: int) -> list[slice]:
+def chunks(rows: int) -> list[slice]:
+    """The rows in pieces of `CHUNK`."""
     return [slice(start, start + CHUNK) for start in range(0, rows, CHUNK)]
