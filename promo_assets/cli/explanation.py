@@ -162,7 +162,7 @@ def _offers(read: Read, keys: Mapping[str, Any], settings: Settings) -> Iterator
         return
     catalogue, day = catalogue_of(settings.catalogue), keys["day"]
     window = Window(day, day + timedelta(days=1))
-    bounds = users_parameters(window, SEGMENTS, installation.consent(settings))
+    bounds = users_parameters(window, SEGMENTS, installation.consent(settings), catalogue)
     users = read(
         f"select * from ({users_sql(catalogue)}) where user_id = $user",
         bounds | {"user": keys["user"]},
@@ -170,7 +170,7 @@ def _offers(read: Read, keys: Mapping[str, Any], settings: Settings) -> Iterator
     if not users.height:
         yield _told("Offers", "none were considered: the user had no segment on this day")
         return
-    rules = eligible(users, catalogue, day)
+    rules = eligible(users, catalogue, day, price["margin_rate"])
     worth = candidate_values(users, effects, catalogue, rules.mask, price["margin_rate"])
     yield _told(
         "Offers",

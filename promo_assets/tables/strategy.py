@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
@@ -18,6 +18,7 @@ from promo_assets.people.consent import ConsentRule, barred_sql
 from promo_assets.strategy.experiments.experiment import Experiment, Exploration, Holdout
 from promo_assets.strategy.offers.catalogue import (
     MOST_CAP_DAYS,
+    STOCK_DAYS,
     Catalogue,
     CatalogueError,
     load_catalogue,
@@ -65,17 +66,31 @@ select
     segments.lifecycle,
     barred.barred,
     cast(segments.expected_spend_28d as double) as expected_spend,
-    features.* exclude (as_of_date, user_id)
-    {counts}
+    profiles.top_category_1,
+    profiles.top_category_2,
+    profiles.top_category_3,
+    profiles.preferred_channel,
+    features.* exclude (as_of_date, user_id),
+    draws.* exclude (as_of_date, user_id),
+    coupons.open_offers
 from segments.user_segments as segments
 inner join ({barred}) as barred
     on barred.as_of_date = segments.as_of_date and barred.user_id = segments.user_id
 inner join (
-    select as_of_date, user_id, {features}
+    select
+        as_of_date, user_id, {features},
+        coalesce(avg_order_value_90d, avg_order_value_life) as usual_basket,
+        recency_days as days_since_purchase,
+        date_diff('day', last_redemption_date, as_of_date) as days_since_offer_redeemed
     from features.user_features where as_of_date >= $start and as_of_date < $end
 ) as features
     on features.as_of_date = segments.as_of_date and features.user_id = segments.user_id
-{draws}
+left join profiles.user_profiles as profiles
+    on profiles.as_of_date = segments.as_of_date and profiles.user_id = segments.user_id
+left join ({draws}) as draws
+    on draws.as_of_date = segments.as_of_date and draws.user_id = segments.user_id
+left join ({coupons}) as coupons
+    on coupons.as_of_date = segments.as_of_date and coupons.user_id = segments.user_id
 where segments.as_of_date >= $start and segments.as_of_date < $end
     and list_contains($segments, segments.segment)
 order by segments.as_of_date, segments.user_id
@@ -83,20 +98,57 @@ order by segments.as_of_date, segments.user_id
 
 
 DRAWS = """
-left join (
-    -- Of the days up to the send, which is the day after. A withheld draw counts as a send does:
-    -- else the held-out would be drawn again every day.
-    select calendar.day as as_of_date, drawn.user_id, {counts}
+-- Of the days up to the send, which is the day after. A withheld draw counts as a send does: else
+-- the held-out would be drawn again every day.
+select
+    calendar.day as as_of_date, drawn.user_id, {counts},
+    date_diff(
+        'day', max(drawn.event_date) filter (drawn.event_type = 'return'), calendar.day
+    ) as days_since_return
+from core.calendar as calendar
+inner join core.events as drawn
+    on drawn.event_date <= calendar.day and drawn.event_date > calendar.day - {most}
+where calendar.day >= $start and calendar.day < $end
+    and drawn.event_date >= cast($start - interval {most} day as date) and drawn.event_date < $end
+    and drawn.event_type in ('offer_sent', 'offer_withheld', 'return')
+group by calendar.day, drawn.user_id
+"""
+
+
+COUPONS = """
+-- Of which offers a coupon is open: sent within its days, and not redeemed since.
+select as_of_date, user_id, list(offer_id order by offer_id) as open_offers
+from (
+    select
+        calendar.day as as_of_date,
+        coupons.user_id,
+        coupons.offer_id,
+        max(coupons.event_time) filter (coupons.event_type = 'offer_sent') as sent_at,
+        max(coupons.event_time) filter (coupons.event_type = 'offer_redeemed') as redeemed_at
     from core.calendar as calendar
-    inner join core.events as drawn
-        on drawn.event_date <= calendar.day and drawn.event_date > calendar.day - {most}
+    inner join core.events as coupons
+        on coupons.event_date <= calendar.day and coupons.event_date > calendar.day - {most}
+    inner join (
+        select unnest($offers) as offer_id, unnest($open_days) as open_days
+    ) as offers
+        on offers.offer_id = coupons.offer_id
     where calendar.day >= $start and calendar.day < $end
-        and drawn.event_date >= cast($start - interval {most} day as date)
-        and drawn.event_date < $end
-        and drawn.event_type in ('offer_sent', 'offer_withheld')
-    group by calendar.day, drawn.user_id
-) as draws
-    on draws.as_of_date = segments.as_of_date and draws.user_id = segments.user_id
+        and coupons.event_date >= cast($start - interval {most} day as date)
+        and coupons.event_date < $end
+        and coupons.event_type in ('offer_sent', 'offer_redeemed')
+        and date_diff('day', coupons.event_date, calendar.day) < offers.open_days
+    group by calendar.day, coupons.user_id, coupons.offer_id
+)
+where sent_at is not null and (redeemed_at is null or redeemed_at < sent_at)
+group by as_of_date, user_id
+"""
+
+
+DRAWN = """
+select event_date, offer_id, count(*) as draws from core.events
+where event_date >= $start and event_date < $end and offer_id is not null
+    and event_type in ('offer_sent', 'offer_withheld')
+group by event_date, offer_id
 """
 
 
@@ -184,33 +236,39 @@ def offer_effects(production: Production, given: Given) -> pl.DataFrame:
 def budget_prices(production: Production, given: Given) -> pl.DataFrame:
     """The price of a unit of budget on each day, and how good the optimum is."""
     from promo_assets.strategy.allocation import decisions
-    from promo_assets.strategy.allocation.budget import Price
+    from promo_assets.strategy.allocation.plan import columns_text, day_limits
     from promo_assets.strategy.offers.rules import eligible
 
     catalogue = catalogue_of(given.catalogue)
+    stocks = _Stocks(production, catalogue)
     rows = []
     for day, users, known in _days(production, SEGMENTS, given):
-        mask = eligible(users, catalogue, day).mask
+        mask = eligible(users, catalogue, day, given.margin_rate).mask
         candidates = decisions.candidate_values(
             users, known, catalogue, mask, given.margin_rate, given.worth_probability
         )
         experiment = given.holdout.on(day)
-        price = decisions.budget_price(users, candidates, float(given.budget), experiment)
-        explored = decisions.exploration_share(
-            users, candidates, price, float(given.exploration), experiment
+        limits = day_limits(
+            catalogue, float(given.budget), stocks.drawn_by(day), users["open_offers"]
         )
-        withheld = decisions.withheld_value(users, candidates, price, experiment)
+        plan = decisions.day_plan(users, candidates, catalogue, limits, experiment)
+        explored = decisions.explored_on(
+            users, candidates, plan, float(given.exploration), limits, experiment, day
+        )
+        withheld = decisions.withheld_value(users, candidates, plan, experiment)
         rows.append(
             {
                 "as_of_date": day,
-                **{item.name: getattr(price, item.name) for item in fields(Price)},
+                **plan.to_row(),
+                "limits": limits.to_text() if limits.more_than_a_budget else None,
                 "budget": given.budget,
-                "expected_cost": round(Decimal(price.spent), 2),
-                "gap": price.relative_gap,
+                "expected_cost": round(Decimal(plan.price.spent), 2),
+                "gap": plan.price.relative_gap,
                 "users": users.height,
                 "eligible_users": int(candidates.eligible.any(axis=1).sum()),
                 "exploration_budget": given.exploration,
-                "exploration_share": explored,
+                "exploration_share": explored.share,
+                "unexplored": columns_text(explored.closed),
                 "worth_probability": given.worth_probability,
                 "experiment": experiment.name,
                 "holdout_share": experiment.share,
@@ -222,6 +280,29 @@ def budget_prices(production: Production, given: Given) -> pl.DataFrame:
     if rows:
         production.note({"gap": rows[-1]["gap"], "price": rows[-1]["price"]})
     return production.frame(rows)
+
+
+class _Stocks:
+    """How often each offer that has a stock was drawn, by day."""
+
+    def __init__(self, production: Production, catalogue: Catalogue) -> None:
+        limited = [offer.id for offer in catalogue.offers if offer.stock is not None]
+        if limited:
+            start = production.days.start - timedelta(days=STOCK_DAYS - 1)
+            bounds = {"start": start, "end": production.days.end}
+            found = production.read(DRAWN, bounds)
+            self.draws = [row for row in found.iter_rows() if row[1] in limited]
+        else:
+            self.draws = []
+
+    def drawn_by(self, day: date) -> dict[str, int]:
+        """Of each offer, in `STOCK_DAYS` up to ``day``."""
+        first = day - timedelta(days=STOCK_DAYS - 1)
+        drawn: dict[str, int] = {}
+        for at, offer, count in self.draws:
+            if first <= at <= day:
+                drawn[offer] = drawn.get(offer, 0) + count
+        return drawn
 
 
 def holdout_effects(production: Production, given: Given) -> pl.DataFrame:
@@ -273,7 +354,7 @@ def assignments(production: Production, given: Given) -> pl.DataFrame:
     import polars as pl
 
     from promo_assets.strategy.allocation import decisions
-    from promo_assets.strategy.allocation.budget import Price
+    from promo_assets.strategy.allocation.plan import Plan, columns_of
     from promo_assets.strategy.offers.rules import eligible
 
     catalogue = catalogue_of(given.catalogue)
@@ -286,15 +367,17 @@ def assignments(production: Production, given: Given) -> pl.DataFrame:
                 f"the offer catalogue changed since the price of {day} was solved; materialise "
                 f"strategy.offer_effects and strategy.budget_prices of {day} first"
             )
-        price = Price(**{item.name: told[item.name] for item in fields(Price)})
-        mask = eligible(users, catalogue, day).mask
+        plan = Plan.from_row(told)
+        mask = eligible(users, catalogue, day, told["margin_rate"]).mask
         candidates = decisions.candidate_values(
             users, known, catalogue, mask, told["margin_rate"], told["worth_probability"]
         )
         experiment = Experiment(told["experiment"], told["holdout_share"])
-        exploration = Exploration(told["experiment"], day, told["exploration_share"])
+        exploration = Exploration(
+            told["experiment"], day, told["exploration_share"], columns_of(told["unexplored"])
+        )
         assigned = decisions.assignments(
-            users, candidates, catalogue, price, experiment, exploration
+            users, candidates, catalogue, plan, experiment, exploration
         )
         frames.append(_dated(assigned, day))
     return pl.concat(frames)
@@ -339,28 +422,30 @@ def users_sql(catalogue: Catalogue) -> str:
     from promo_assets.strategy.effects.response import FEATURES
 
     caps = {offer.frequency_cap.days for offer in catalogue.offers if offer.frequency_cap}
-    windows = sorted(caps | {EXPLORED_AGAIN_DAYS})
     # What is put in are the catalogue's whole numbers, checked by it; they carry no text.
     counts = [
-        f"count(*) filter (drawn.event_date > calendar.day - {days - 1}) as offers_drawn_{days}d"
-        for days in windows
-    ]
-    known = [
-        f", coalesce(draws.offers_drawn_{days}d, 0) as offers_drawn_{days}d" for days in windows
+        f"{made} filter (drawn.event_type <> 'return' and"
+        f" drawn.event_date > calendar.day - {days - 1}) as {name}_{days}d"
+        for days in sorted(caps | {EXPLORED_AGAIN_DAYS})
+        for made, name in (("count(*)", "offers_drawn"), ("list(drawn.offer_id)", "drawn"))
     ]
     return USERS.format(
         barred=barred_sql(SEGMENTED),
         features=", ".join(FEATURES),
-        counts="".join(known),
-        draws=DRAWS.format(counts=", ".join(counts), most=windows[-1]),
+        draws=DRAWS.format(counts=", ".join(counts), most=MOST_CAP_DAYS),
+        coupons=COUPONS.format(most=MOST_CAP_DAYS),
     )
 
 
 def users_parameters(
-    window: Window, segments: Sequence[str], consent: ConsentRule
+    window: Window, segments: Sequence[str], consent: ConsentRule, catalogue: Catalogue
 ) -> dict[str, object]:
     """What `users_sql` reads."""
-    return _bounds(window) | {"segments": list(segments)} | consent.parameters
+    offers = {
+        "offers": list(catalogue.ids),
+        "open_days": [offer.open_days for offer in catalogue.offers],
+    }
+    return _bounds(window) | {"segments": list(segments)} | offers | consent.parameters
 
 
 def catalogue_version(path: Path) -> str:
@@ -391,6 +476,7 @@ def tables(contracts: Mapping[str, TableContract], given: Given) -> list[Table]:
     users = {
         "segments.user_segments": 0,
         "features.user_features": 0,
+        "profiles.user_profiles": 0,
         "core.events": MOST_CAP_DAYS,
         "core.identities": 0,
         "strategy.offer_effects": 0,
@@ -444,10 +530,11 @@ def _days(
     production: Production, segments: tuple[str, ...], given: Given
 ) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
     """Each day of the window with its users of ``segments`` and what is known of the offers."""
+    catalogue = catalogue_of(given.catalogue)
     users = _by_day(
         production.read(
-            users_sql(catalogue_of(given.catalogue)),
-            users_parameters(production.days, segments, given.consent),
+            users_sql(catalogue),
+            users_parameters(production.days, segments, given.consent, catalogue),
         )
     )
     known = _by_day(_effects(production))

@@ -9,7 +9,8 @@ estimated, how the knapsack is solved, who is held out or explored.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,9 @@ import numpy.typing as npt
 import polars as pl
 
 from promo_assets.people.consent import CONSENT, MERGED
-from promo_assets.strategy.allocation.budget import (
-    NONE,
-    Choice,
-    Matrix,
-    Price,
-    allocate,
-    solve_price,
-)
+from promo_assets.strategy.allocation.budget import NONE, Choice, Matrix
+from promo_assets.strategy.allocation.limits import Limits
+from promo_assets.strategy.allocation.plan import Chooses, Plan, make_plan, used_by
 from promo_assets.strategy.effects.estimators import Z95
 from promo_assets.strategy.effects.response import Response
 from promo_assets.strategy.experiments.experiment import Experiment, Exploration
@@ -47,7 +43,7 @@ NO_CONSENT = "has not allowed offers"
 OTHER_ACCOUNT = "another account stands for the same person"
 NOT_WORTH = "not expected to earn back what an offer costs"
 NOT_SURE = "no offer is known well enough to be sure that it earns back what it costs"
-NO_BUDGET = "worth an offer, but the budget goes to better uses"
+NO_BUDGET = "worth an offer, but what there is to give goes to better uses"
 BEST = "the best offer at the day's price of budget"
 WITHHELD = "would get this offer; withheld to measure what offers earn"
 EXPLORED = "drawn at random from all possible offers and none, to learn what they do"
@@ -186,52 +182,74 @@ def _per_user(
     return {name: table[name].to_numpy().reshape(shape)[row] for name in (*numbers, "is_biased")}
 
 
-def budget_price(
-    users: pl.DataFrame, candidates: Candidates, budget: float, experiment: Experiment
-) -> Price:
-    """The day's price of budget, over all users who are not held out; independent of row order."""
+def day_plan(
+    users: pl.DataFrame, candidates: Candidates, catalogue: Catalogue, limits: Limits,
+    experiment: Experiment,
+) -> Plan:  # fmt: skip
+    """The day's plan, over all users who are not held out; independent of row order."""
     order = np.argsort(users["user_id"].to_numpy(), kind="stable")
     order = order[~experiment.held_out(users)[order]]
     ties = experiment.ties(users)[order]
-    return solve_price(candidates.decided_by[order], candidates.cost[order], budget, ties)
+    least = [offer.min_audience or 0 for offer in catalogue.offers]
+    return make_plan(candidates.decided_by[order], candidates.cost[order], limits, least, ties)
 
 
 def withheld_value(
-    users: pl.DataFrame, candidates: Candidates, price: Price, experiment: Experiment
+    users: pl.DataFrame, candidates: Candidates, plan: Chooses, experiment: Experiment
 ) -> float:
     """What the holdout costs: margin beyond its cost that is expected of the offers withheld."""
-    choice = allocate(candidates.decided_by, candidates.cost, price, experiment.ties(users))
+    choice = plan.choose(candidates.decided_by, candidates.cost, experiment.ties(users))
     row = np.flatnonzero((choice != NONE) & experiment.held_out(users))
     net = (candidates.value - candidates.cost)[row, choice[row]]
     # In the order of amounts: a sum must not depend on how rows come.
     return float(np.sort(net).sum())
 
 
-def exploration_share(
-    users: pl.DataFrame, candidates: Candidates, price: Price, budget: float, experiment: Experiment
-) -> float:
-    """The share of those who may be explored that ``budget`` (money of a day) is expected to pay.
+def explored_on(
+    users: pl.DataFrame, candidates: Candidates, plan: Chooses, budget: float, limits: Limits,
+    experiment: Experiment, day: date,
+) -> Exploration:  # fmt: skip
+    """The exploration of ``day``: as many of those who may be explored as ``budget`` (money of a
+    day) is expected to pay.
 
     Open to exploration is who is eligible for an offer, gets none to earn, is not held out and
     was drawn for nothing in 28 days: one open trial a user. Each possible offer and none are
-    equally likely.
+    equally likely; an offer of which the draws would pass a limit is not explored that day.
     """
-    choice = allocate(candidates.decided_by, candidates.cost, price, experiment.ties(users))
-    open_ = _open(users, candidates, choice, experiment.held_out(users))
-    eligible = candidates.eligible[open_]
-    costs = np.where(eligible, candidates.cost[open_], 0.0).sum(axis=1) / (eligible.sum(axis=1) + 1)
+    choice = plan.choose(candidates.decided_by, candidates.cost, experiment.ties(users))
+    held = experiment.held_out(users)
+    explored = Exploration(experiment.name, day, 1.0)
+    while True:
+        possible = explored.possible(candidates.eligible)
+        open_ = _open(users, possible, choice, held)
+        share = _affordable(possible[open_], candidates.cost[open_], budget)
+        explored = replace(explored, share=share)
+        _, drawn = explored.drawn(users, possible)
+        sent = np.where(open_ & explored.takes_part(users), drawn, np.where(held, NONE, choice))
+        over = used_by(sent, candidates.cost, limits) > limits.all
+        offers = len(limits.face)
+        passed = over[1 : 1 + offers] | over[1 + offers : -1] | over[-1] & (limits.face > 0)
+        new = set(np.flatnonzero(passed).tolist()) - set(explored.closed)
+        if not new:
+            return explored
+        explored = replace(explored, closed=tuple(sorted({*explored.closed, *new})))
+
+
+def _affordable(possible: Mask, cost: Matrix, budget: float) -> float:
+    """The share of these users whose draws ``budget`` is expected to pay."""
+    costs = np.where(possible, cost, 0.0).sum(axis=1) / (possible.sum(axis=1) + 1)
     # In the order of amounts: a sum must not depend on how rows come.
     total = float(np.sort(costs).sum())
     return min(1.0, budget / total) if total > 0 else float(budget > 0)
 
 
-def _open(users: pl.DataFrame, candidates: Candidates, choice: Choice, held: Mask) -> Mask:
+def _open(users: pl.DataFrame, possible: Mask, choice: Choice, held: Mask) -> Mask:
     recent = users["offers_drawn_28d"].fill_null(0).to_numpy() > 0
-    return (choice == NONE) & ~held & ~recent & candidates.eligible.any(axis=1)
+    return (choice == NONE) & ~held & ~recent & possible.any(axis=1)
 
 
 def assignments(
-    users: pl.DataFrame, candidates: Candidates, catalogue: Catalogue, price: Price,
+    users: pl.DataFrame, candidates: Candidates, catalogue: Catalogue, plan: Chooses,
     experiment: Experiment, exploration: Exploration | None = None,
 ) -> pl.DataFrame:  # fmt: skip
     """One row a user: the offer and the arm drawn for it. Any subset of users gives its own rows.
@@ -242,15 +260,16 @@ def assignments(
     for ``none``, whom no draw could have given an offer. ``possible_arms``: everything that the
     draw could have been, each with its probability. Sorted by user.
     """
-    choice = allocate(candidates.decided_by, candidates.cost, price, experiment.ties(users))
+    choice = plan.choose(candidates.decided_by, candidates.cost, experiment.ties(users))
     chosen, held = choice != NONE, experiment.held_out(users)
     explored = np.zeros(users.height, dtype=bool)
     probability = np.where(held, experiment.share, 1 - experiment.share)
     withheld = chosen & held
+    possible = candidates.eligible
     if exploration is not None:
-        open_ = _open(users, candidates, choice, held)
-        explored = open_ & exploration.takes_part(users)
-        arms, drawn = exploration.drawn(users, candidates.eligible)
+        possible = exploration.possible(possible)
+        explored = _open(users, possible, choice, held) & exploration.takes_part(users)
+        arms, drawn = exploration.drawn(users, possible)
         choice = np.where(explored, drawn, choice)
         probability = np.where(explored, 1 / arms, probability)
         withheld |= explored & (drawn == NONE)
@@ -279,7 +298,7 @@ def assignments(
                 "expected_cost": pl.Series(of_choice(candidates.cost)).round(DIGITS),
                 "assignment_probability": np.where(drawn_at_all, probability, 1.0),
                 "possible_arms": _possible(
-                    catalogue, candidates.eligible, choice, chosen, explored, experiment.share
+                    catalogue, possible, choice, chosen, explored, experiment.share
                 ),
                 "reason": _reasons(users, candidates, chosen, held, explored),
             }
@@ -291,7 +310,7 @@ def assignments(
 
 def _possible(
     catalogue: Catalogue,
-    eligible: Mask,
+    possible: Mask,
     choice: Choice,
     chosen: Mask,
     explored: Mask,
@@ -302,7 +321,7 @@ def _possible(
     for row in np.flatnonzero(chosen):
         texts[row] = f"{catalogue.ids[choice[row]]} {1 - share:.6g}, none {share:.6g}"
     for row in np.flatnonzero(explored):
-        names = [*(catalogue.ids[column] for column in np.flatnonzero(eligible[row])), "none"]
+        names = [*(catalogue.ids[column] for column in np.flatnonzero(possible[row])), "none"]
         texts[row] = ", ".join(f"{name} {1 / len(names):.6g}" for name in names)
     return pl.Series(texts, dtype=pl.String)
 

@@ -64,6 +64,11 @@ class Limits:
         limits = [self.budget], self.offer_budget, self.offer_count, [self.liability]
         return np.concatenate(limits)
 
+    def to_text(self) -> str:
+        """As JSON; null stands for infinity."""
+        told = [None if np.isinf(limit) else limit for limit in self.all.tolist()]
+        return json.dumps(told)
+
     @property
     def more_than_a_budget(self) -> bool:
         """Whether anything but the total budget is limited."""

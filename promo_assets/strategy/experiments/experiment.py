@@ -91,11 +91,19 @@ class Experiment:
 @dataclass(frozen=True)
 class Exploration:
     """Offers drawn at random on ``day`` for a ``share`` of those who are open to it: each possible
-    offer, and none, with the same probability. ``name`` salts the draws, anew every day."""
+    offer, and none, with the same probability. ``name`` salts the draws, anew every day. What is
+    ``closed`` (columns of offers) is not drawn: of it there is not enough left."""
 
     name: str
     day: date
     share: float
+    closed: tuple[int, ...] = ()
+
+    def possible(self, eligible: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """What may be drawn of what users are ``eligible`` for [n, k]."""
+        possible = eligible.copy()
+        possible[:, list(self.closed)] = False
+        return possible
 
     def takes_part(self, users: pl.DataFrame) -> npt.NDArray[np.bool_]:
         """Who is drawn, in the order of ``users``."""

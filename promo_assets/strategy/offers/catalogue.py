@@ -35,6 +35,8 @@ HorizonDays = Literal[7, 14, 28]
 HORIZONS = get_args(HorizonDays)
 CapDays = Literal[1, 7, 28, 90]
 MOST_CAP_DAYS = max(get_args(CapDays))
+STOCK_DAYS = 364
+"""Days back to which draws count against a stock."""
 
 Money = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=2, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -50,19 +52,21 @@ class _Strict(BaseModel):
 
 
 class FrequencyCap(_Strict):
-    """At most ``times`` draws of any offer for a user, sent or withheld, in ``days``
-    days up to the send."""
+    """At most ``times`` draws for a user, sent or withheld, in ``days`` days up to the send: of any
+    offer, or of this one."""
 
     times: int = Field(ge=1)
     days: CapDays
+    of: Literal["any", "this"] = "any"
 
 
 class Eligible(_Strict):
     """Who may get the offer; an empty list or a missing bound allows everyone."""
 
     segments: Names = ()
-    categories: Names = Field(default=(), description="Item categories that the offer covers.")
+    categories: Names = Field(default=(), description="One of these is among their top three.")
     lifecycle: Names = ()
+    channels: Names = Field(default=(), description="Most of their orders came this way.")
     min_orders: int | None = Field(default=None, ge=0, description="Orders so far, at least.")
     max_orders: int | None = Field(default=None, ge=0, description="Orders so far, at most.")
 
@@ -74,8 +78,12 @@ class Eligible(_Strict):
 
 
 class Offer(_Strict):
-    """One offer. ``stock``, ``budget``, ``exclusive_group`` and ``priority`` are carried along;
-    the allocation does not bind on them yet.
+    """One offer.
+
+    ``budget`` and the audiences are a day's: what it may cost, and how many get it at least (else
+    nobody does) and at most. ``stock`` is how many may be drawn in `STOCK_DAYS`. Nobody gets an
+    offer of an ``exclusive_group`` while a coupon of it is open; of those that somebody might get,
+    only the ones of highest ``priority`` are considered.
 
     ``value`` is a percentage (``percent_off``, ``bogo``: off the second item), money
     (``amount_off``, ``threshold_amount_off``) or points. The three ``expected_…`` and ``prior_``
@@ -100,6 +108,8 @@ class Offer(_Strict):
     priority: int = 0
     stock: int | None = Field(default=None, ge=0)
     budget: Money | None = None
+    min_audience: int | None = Field(default=None, ge=1)
+    max_audience: int | None = Field(default=None, ge=0)
     frequency_cap: FrequencyCap | None = None
     expected_redemption_rate: float | None = Field(default=None, ge=0, le=1)
     expected_cost_per_redemption: Money | None = None
@@ -125,11 +135,42 @@ class Offer(_Strict):
             return Decimal(0)
         return self.max_discount if self.kind in CAPPED or self.kind == "points" else self.value
 
+    @property
+    def liability(self) -> Decimal:
+        """What a coupon that is open may still cost: its face, else what a redemption is assumed to
+        cost."""
+        face = self.face_cost
+        return (self.expected_cost_per_redemption or Decimal(0)) if face is None else face
+
+    @property
+    def open_days(self) -> int:
+        """Days from the send in which a coupon counts as open."""
+        return min(self.valid_days or MOST_CAP_DAYS, MOST_CAP_DAYS)
+
+
+class Rules(_Strict):
+    """What holds for all offers together.
+
+    ``pause_days_after``: days after somebody's order, return or redemption without any offer.
+    ``max_open_coupons``: who holds so many gets none. ``max_liability``: what all open coupons of
+    everybody may cost, new ones included. ``keeps_margin``: nobody gets an offer that, on their
+    usual basket, takes off more than its margin.
+    """
+
+    pause_days_after: dict[
+        Literal["purchase", "return", "offer_redeemed"],
+        Annotated[int, Field(ge=1, le=MOST_CAP_DAYS)],
+    ] = {}
+    max_open_coupons: int | None = Field(default=None, ge=1)
+    max_liability: Money | None = None
+    keeps_margin: bool = False
+
 
 class Catalogue(_Strict):
     """The offers, in the file's order; its position is the offer's column in a value matrix."""
 
     offers: tuple[Offer, ...]
+    rules: Rules = Rules()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -153,6 +194,12 @@ def _conflicts(offer: Offer) -> Iterator[tuple[str, str]]:
         yield "max_discount", f"{kind} takes none (only {', '.join(CAPPED)} do): remove it"
     if offer.valid_from and offer.valid_until and offer.valid_from > offer.valid_until:
         yield "valid_until", f"{offer.valid_until} is before valid_from {offer.valid_from}"
+    if offer.priority and offer.exclusive_group is None:
+        yield "priority", "it ranks the offers of an exclusive_group: name the group"
+    if None not in (offer.min_audience, offer.max_audience) and (
+        offer.min_audience > offer.max_audience  # type: ignore[operator]
+    ):
+        yield "min_audience", f"{offer.min_audience} is above max_audience {offer.max_audience}"
     if offer.prior_lift is not None and kind != "informational":
         for field in ("expected_redemption_rate", "expected_cost_per_redemption"):
             if getattr(offer, field) is None:

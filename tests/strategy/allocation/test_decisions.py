@@ -23,12 +23,14 @@ from promo_assets.strategy.allocation.decisions import (
     Candidates,
     Experiment,
     assignments,
-    budget_price,
     candidate_values,
-    exploration_share,
+    day_plan,
+    explored_on,
     segment_strategy,
     withheld_value,
 )
+from promo_assets.strategy.allocation.limits import Limits
+from promo_assets.strategy.allocation.plan import Plan
 from promo_assets.strategy.effects.campaigns import EFFECT_SCHEMA
 from promo_assets.strategy.effects.response import FEATURES, Response, Scale
 from promo_assets.strategy.experiments.experiment import Exploration
@@ -94,8 +96,20 @@ def candidates(
 
 def decide(users: pl.DataFrame, budget: float, mask: np.ndarray | None = None) -> pl.DataFrame:
     found = candidates(users, mask)
-    price = budget_price(users, found, budget, EXPERIMENT)
-    return assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    plan = planned(users, found, budget)
+    return assignments(unbarred(users), found, CATALOGUE, plan, EXPERIMENT)
+
+
+def limited(budget: float, **limits: object) -> Limits:
+    """A budget, and no limit else but those that are given."""
+    free = {name: np.full(2, np.inf) for name in ("offer_budget", "offer_count")}
+    return Limits(budget=budget, **free | {"liability": np.inf, "face": np.zeros(2)} | limits)
+
+
+def planned(
+    users: pl.DataFrame, found: Candidates, budget: float, experiment: Experiment = EXPERIMENT
+) -> Plan:
+    return day_plan(users, found, CATALOGUE, limited(budget), experiment)
 
 
 def unbarred(users: pl.DataFrame) -> pl.DataFrame:
@@ -141,31 +155,29 @@ def test_what_is_stored_fits_the_budget_to_the_last_digit(count: int, seed: int,
 
 def test_a_segment_rebuilt_alone_in_any_order_gets_the_same_rows() -> None:
     users = shoppers()
-    price = budget_price(users, candidates(users), 40.0, EXPERIMENT)
-    everyone = assignments(unbarred(users), candidates(users), CATALOGUE, price, EXPERIMENT)
+    plan = planned(users, candidates(users), 40.0)
+    everyone = assignments(unbarred(users), candidates(users), CATALOGUE, plan, EXPERIMENT)
     part = users.filter(segment="new").sample(fraction=1, shuffle=True, seed=1)
-    alone = assignments(unbarred(part), candidates(part), CATALOGUE, price, EXPERIMENT)
+    alone = assignments(unbarred(part), candidates(part), CATALOGUE, plan, EXPERIMENT)
     assert_frame_equal(alone, everyone.filter(segment="new"))
 
 
 def test_the_price_does_not_depend_on_the_order_of_rows() -> None:
     users = shoppers()
     mixed = users.sample(fraction=1, shuffle=True, seed=2)
-    assert budget_price(users, candidates(users), 40.0, EXPERIMENT) == budget_price(
-        mixed, candidates(mixed), 40.0, EXPERIMENT
-    )
+    assert planned(users, candidates(users), 40.0) == planned(mixed, candidates(mixed), 40.0)
 
 
 def test_the_budget_is_solved_over_users_who_are_not_held_out() -> None:
     users = shoppers()
     found = candidates(users)
     sendable = ~EXPERIMENT.held_out(users)
-    price = budget_price(users, found, 40.0, EXPERIMENT)
+    plan = planned(users, found, 40.0)
     ties = EXPERIMENT.ties(users)[sendable]
-    assert price == solve_price(found.decided_by[sendable], found.cost[sendable], 40.0, ties)
-    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    assert plan.price == solve_price(found.decided_by[sendable], found.cost[sendable], 40.0, ties)
+    assigned = assignments(unbarred(users), found, CATALOGUE, plan, EXPERIMENT)
     spent = float(assigned.filter(arm="offer")["expected_cost"].sum())
-    assert spent == pytest.approx(price.spent)
+    assert spent == pytest.approx(plan.price.spent)
     assert 39 < spent <= 40
 
 
@@ -227,8 +239,8 @@ def test_the_interval_is_that_of_the_shared_lift() -> None:
     )
     everyone = Experiment("none", 0.0)
     found = candidates(users)
-    price = budget_price(users, found, 100.0, everyone)
-    assigned = assignments(unbarred(users), found, CATALOGUE, price, everyone)
+    plan = planned(users, found, 100.0, everyone)
+    assigned = assignments(unbarred(users), found, CATALOGUE, plan, everyone)
     first, last = segment_strategy(assigned, effects(), CATALOGUE, 0.0).iter_rows(named=True)
     assert first["expected_margin"] == Decimal("12.50")
     assert first["expected_margin_low"] == Decimal("-12.00")
@@ -270,8 +282,8 @@ def test_the_interval_is_that_of_the_sum_under_the_response() -> None:
     found = candidate_values(
         users, found_effects, CATALOGUE, np.array([[True, False]] * 80), 0.25, 0.5
     )
-    price = budget_price(users, found, 1e6, EXPERIMENT)
-    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    plan = planned(users, found, 1e6)
+    assigned = assignments(unbarred(users), found, CATALOGUE, plan, EXPERIMENT)
     assigned = assigned.join(users.select("user_id", *FEATURES), on="user_id")
     rows = segment_strategy(assigned, found_effects, CATALOGUE, 0.2).filter(offer_id="a")
     assert rows.height == 2
@@ -290,8 +302,8 @@ def test_only_what_is_worth_its_cost_with_the_declared_probability_is_sent() -> 
     enough = net / error > 0.8416
     assert 0 < enough.sum() < (net > 0).sum()
     assert (found.sure == enough).all()
-    price = budget_price(users, found, 1e6, EXPERIMENT)
-    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    plan = planned(users, found, 1e6)
+    assigned = assignments(unbarred(users), found, CATALOGUE, plan, EXPERIMENT)
     named = assigned.filter(pl.col("offer_id").is_not_null())["user_id"]
     sure = users.filter(pl.Series(enough.any(axis=1)))["user_id"]
     assert sorted(named) == sorted(sure)
@@ -302,13 +314,13 @@ def test_only_what_is_worth_its_cost_with_the_declared_probability_is_sent() -> 
 def test_the_holdout_costs_what_its_offers_were_expected_to_earn() -> None:
     users = shoppers(400)
     found = candidates(users)
-    price = budget_price(users, found, 1e6, EXPERIMENT)
-    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    plan = planned(users, found, 1e6)
+    assigned = assignments(unbarred(users), found, CATALOGUE, plan, EXPERIMENT)
     held = assigned.filter(arm="holdout")
     assert held.height > 20
     expected = float((held["expected_value"] - held["expected_cost"]).sum())
-    assert withheld_value(users, found, price, EXPERIMENT) == pytest.approx(expected)
-    assert withheld_value(users, found, price, Experiment("none", 0.0)) == 0.0
+    assert withheld_value(users, found, plan, EXPERIMENT) == pytest.approx(expected)
+    assert withheld_value(users, found, plan, Experiment("none", 0.0)) == 0.0
 
 
 def test_what_may_be_biased_is_no_reason_to_send() -> None:
@@ -325,10 +337,9 @@ def test_what_may_be_biased_is_no_reason_to_send() -> None:
 def explored(users: pl.DataFrame, budget: float, day: date = date(2017, 1, 5)) -> pl.DataFrame:
     """A day on which nothing is known, so that everybody is open to exploration."""
     found = candidates(users, lift=[0.0] * 4)
-    price = budget_price(users, found, 100.0, EXPERIMENT)
-    share = exploration_share(unbarred(users), found, price, budget, EXPERIMENT)
-    exploration = Exploration("2017-q1", day, share)
-    return assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT, exploration)
+    plan = planned(users, found, 100.0)
+    exploration = explored_on(unbarred(users), found, plan, budget, limited(100.0), EXPERIMENT, day)
+    return assignments(unbarred(users), found, CATALOGUE, plan, EXPERIMENT, exploration)
 
 
 def test_exploration_draws_every_possible_offer_and_none_alike_and_keeps_its_budget() -> None:
@@ -351,10 +362,10 @@ def test_exploration_draws_every_possible_offer_and_none_alike_and_keeps_its_bud
 def test_who_was_drawn_lately_is_held_out_or_is_sent_something_is_not_explored() -> None:
     users = shoppers(500)
     found = candidates(users)
-    price = budget_price(users, found, 50.0, EXPERIMENT)
+    plan = planned(users, found, 50.0)
     recent = unbarred(users).with_columns(offers_drawn_28d=pl.int_range(500) % 2)
     assigned = assignments(
-        recent, found, CATALOGUE, price, EXPERIMENT, Exploration("x", date(2017, 1, 1), 1.0)
+        recent, found, CATALOGUE, plan, EXPERIMENT, Exploration("x", date(2017, 1, 1), 1.0)
     ).join(recent, on="user_id")
     drawn = assigned.filter(purpose="learn")
     assert drawn["offers_drawn_28d"].unique().to_list() == [0]
@@ -369,12 +380,14 @@ def test_exploration_is_drawn_anew_every_day_and_is_the_same_for_a_segment_alone
     drawn = [set(frame.filter(purpose="learn")["user_id"]) for frame in (one, other)]
     assert drawn[0] != drawn[1]
     found = candidates(users, lift=[0.0] * 4)
-    price = budget_price(users, found, 100.0, EXPERIMENT)
-    share = exploration_share(unbarred(users), found, price, 100.0, EXPERIMENT)
+    plan = planned(users, found, 100.0)
+    exploration = explored_on(
+        unbarred(users), found, plan, 100.0, limited(100.0), EXPERIMENT, date(2017, 1, 5)
+    )
     part = users.filter(segment="new")
     alone = assignments(
-        unbarred(part), candidates(part, lift=[0.0] * 4), CATALOGUE, price, EXPERIMENT,
-        Exploration("2017-q1", date(2017, 1, 5), share),
+        unbarred(part), candidates(part, lift=[0.0] * 4), CATALOGUE, plan, EXPERIMENT,
+        exploration,
     )  # fmt: skip
     assert_frame_equal(alone, one.filter(segment="new"))
 
@@ -403,10 +416,10 @@ def test_a_day_without_evidence_offers_nothing() -> None:
     users = shoppers()
     unknown = effects(lift=[0.0] * 4)
     found = candidate_values(users, unknown, CATALOGUE, np.ones((200, 2), bool), 0.25)
-    price = budget_price(users, found, 100.0, EXPERIMENT)
-    assigned = assignments(unbarred(users), found, CATALOGUE, price, EXPERIMENT)
+    plan = planned(users, found, 100.0)
+    assigned = assignments(unbarred(users), found, CATALOGUE, plan, EXPERIMENT)
     assert assigned["arm"].unique().to_list() == ["none"]
-    assert (price.price, price.spent, price.value) == (0.0, 0.0, 0.0)
+    assert (plan.price.price, plan.price.spent, plan.price.value) == (0.0, 0.0, 0.0)
 
 
 def test_dates_and_other_columns_of_users_are_ignored() -> None:
