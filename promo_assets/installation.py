@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 
 from promo_assets.contract.project import EXPECTATIONS
 from promo_assets.contract.tables import TableContract, load_contracts
@@ -107,23 +108,12 @@ def learning(settings: Settings) -> propensity.Learning:
 def versions(settings: Settings) -> Mapping[str, str]:
     """The version of the settings that a group's rows depend on, the offer catalogue among them:
     with another version what is published of the group is stale."""
-    decided = settings.model_dump(
-        mode="json",
-        include={
-            "budget",
-            "exploration_budget",
-            "worth_probability",
-            "margin_rate",
-            "holdout_share",
-            "experiment",
-            "consent_purposes",
-            "consent_unknown",
-        },
-    )
+    given = deciding(settings)
+    decided = {one.name: str(getattr(given, one.name)) for one in fields(given)}
     try:
-        decided["offers"] = strategy.catalogue_version(settings.catalogue)
+        decided["catalogue"] = strategy.catalogue_version(settings.catalogue)
     except OSError:  # Whoever reads it says what is wrong.
-        decided["offers"] = None
+        decided["catalogue"] = ""
     told = json.dumps(decided, sort_keys=True)
     return {"strategy": hashlib.sha256(told.encode()).hexdigest()[:8]}
 

@@ -28,6 +28,11 @@ from promo_assets.tables.table import Produce, Production, ProductionError, Tabl
 if TYPE_CHECKING:
     import polars as pl
 
+    from promo_assets.strategy.allocation.decisions import Candidates
+    from promo_assets.strategy.allocation.limits import Limits
+    from promo_assets.strategy.allocation.plan import Plan
+    from promo_assets.warehouse.reading import Read
+
 
 @dataclass(frozen=True)
 class Given:
@@ -191,37 +196,43 @@ def campaign_effects(production: Production) -> pl.DataFrame:
     """The effect of each campaign whose trial closed in the window."""
     from promo_assets.strategy.effects.campaigns import campaign_effects as measured
 
-    trials = _read(production, "strategy.offer_trials", "closed_date", "campaign_id, user_id")
+    trials = _read(
+        production.read, production.days, "strategy.offer_trials", "closed_date",
+        "campaign_id, user_id",
+    )  # fmt: skip
     return measured(trials)
 
 
 def offer_effects(production: Production, given: Given) -> pl.DataFrame:
     """What is known of every offer in every segment at the end of each day."""
+    return known_effects(production.read, production.days, given)
+
+
+def known_effects(read: Read, days: Window, given: Given) -> pl.DataFrame:
+    """The rows of ``strategy.offer_effects``, from the trials that are published."""
     import polars as pl
 
     from promo_assets.strategy.effects.campaigns import pool_effects
     from promo_assets.strategy.effects.response import TRIAL_COLUMNS, fit_responses
 
     catalogue = catalogue_of(given.catalogue)
-    trials = production.read(
+    trials = read(
         f"select {', '.join(TRIAL_COLUMNS)} from strategy.offer_trials where arm <> 'comparison'"
         " and assignment_probability is not null and closed_date >= $start and closed_date < $end"
         " order by closed_date, sent_date, campaign_id, offer_id, user_id",
-        {
-            "start": production.days.start - timedelta(days=EVIDENCE_DAYS),
-            "end": production.days.end,
-        },
+        {"start": days.start - timedelta(days=EVIDENCE_DAYS), "end": days.end},
     )
     known = _read(
-        production,
+        read,
+        days,
         "strategy.campaign_effects",
         "closed_date",
         "closed_date, campaign_id, offer_id, segment",
         lookback=EVIDENCE_DAYS,
     )
     pooled: dict[tuple[date, ...], pl.DataFrame] = {}
-    days = []
-    for day in production.days.days:
+    found = []
+    for day in days.days:
         counts = pl.col("closed_date").is_between(day - timedelta(days=EVIDENCE_DAYS), day)
         recent = known.filter(counts)
         # Most days close no trial: what is known is then what was known the day before.
@@ -229,49 +240,78 @@ def offer_effects(production: Production, given: Given) -> pl.DataFrame:
         if closed not in pooled:
             responses = fit_responses(trials.filter(counts), catalogue, given.margin_rate)
             pooled = {closed: pool_effects(recent, catalogue, day, SEGMENTS, responses)}
-        days.append(pooled[closed].with_columns(as_of_date=pl.lit(day, pl.Date)))
-    return pl.concat(days)
+        found.append(pooled[closed].with_columns(as_of_date=pl.lit(day, pl.Date)))
+    return pl.concat(found)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a day's decisions follow from: its users, what is known of the offers, what each may be
+    worth to each user, the limits, and the plan and exploration that follow from all of these."""
+
+    day: date
+    users: pl.DataFrame
+    known: pl.DataFrame
+    catalogue: Catalogue
+    candidates: Candidates
+    limits: Limits
+    experiment: Experiment
+    plan: Plan
+    exploration: Exploration
+
+
+def decided(
+    read: Read, days: Window, given: Given, known: pl.DataFrame | None = None
+) -> Iterator[Decided]:
+    """Each day with all that is decided over everybody together; ``known`` in place of what is
+    published of the offers."""
+    from promo_assets.strategy.allocation import decisions
+    from promo_assets.strategy.allocation.plan import day_limits
+    from promo_assets.strategy.offers.rules import eligible
+
+    catalogue = catalogue_of(given.catalogue)
+    drawn = _Drawn(read, days, catalogue)
+    for day, users, effects in _days(read, days, SEGMENTS, given, known):
+        mask = eligible(users, catalogue, day, given.margin_rate).mask
+        candidates = decisions.candidate_values(
+            users, effects, catalogue, mask, given.margin_rate, given.worth_probability
+        )
+        experiment = given.holdout.on(day)
+        limits = day_limits(catalogue, float(given.budget), drawn.by(day), users["open_offers"])
+        plan = decisions.day_plan(users, candidates, catalogue, limits, experiment)
+        exploration = decisions.explored_on(
+            users, candidates, plan, float(given.exploration), limits, experiment, day
+        )
+        yield Decided(
+            day, users, effects, catalogue, candidates, limits, experiment, plan, exploration
+        )
 
 
 def budget_prices(production: Production, given: Given) -> pl.DataFrame:
     """The price of a unit of budget on each day, and how good the optimum is."""
     from promo_assets.strategy.allocation import decisions
-    from promo_assets.strategy.allocation.plan import columns_text, day_limits
-    from promo_assets.strategy.offers.rules import eligible
+    from promo_assets.strategy.allocation.plan import columns_text
 
-    catalogue = catalogue_of(given.catalogue)
-    stocks = _Stocks(production, catalogue)
     rows = []
-    for day, users, known in _days(production, SEGMENTS, given):
-        mask = eligible(users, catalogue, day, given.margin_rate).mask
-        candidates = decisions.candidate_values(
-            users, known, catalogue, mask, given.margin_rate, given.worth_probability
-        )
-        experiment = given.holdout.on(day)
-        limits = day_limits(
-            catalogue, float(given.budget), stocks.drawn_by(day), users["open_offers"]
-        )
-        plan = decisions.day_plan(users, candidates, catalogue, limits, experiment)
-        explored = decisions.explored_on(
-            users, candidates, plan, float(given.exploration), limits, experiment, day
-        )
-        withheld = decisions.withheld_value(users, candidates, plan, experiment)
+    for one in decided(production.read, production.days, given):
+        price = one.plan.price
+        withheld = decisions.withheld_value(one.users, one.candidates, one.plan, one.experiment)
         rows.append(
             {
-                "as_of_date": day,
-                **plan.to_row(),
-                "limits": limits.to_text() if limits.more_than_a_budget else None,
+                "as_of_date": one.day,
+                **one.plan.to_row(),
+                "limits": one.limits.to_text() if one.limits.more_than_a_budget else None,
                 "budget": given.budget,
-                "expected_cost": round(Decimal(plan.price.spent), 2),
-                "gap": plan.price.relative_gap,
-                "users": users.height,
-                "eligible_users": int(candidates.eligible.any(axis=1).sum()),
+                "expected_cost": round(Decimal(price.spent), 2),
+                "gap": price.relative_gap,
+                "users": one.users.height,
+                "eligible_users": int(one.candidates.eligible.any(axis=1).sum()),
                 "exploration_budget": given.exploration,
-                "exploration_share": explored.share,
-                "unexplored": columns_text(explored.closed),
+                "exploration_share": one.exploration.share,
+                "unexplored": columns_text(one.exploration.closed),
                 "worth_probability": given.worth_probability,
-                "experiment": experiment.name,
-                "holdout_share": experiment.share,
+                "experiment": one.experiment.name,
+                "holdout_share": one.experiment.share,
                 "withheld_value": round(Decimal(withheld), 2),
                 "margin_rate": given.margin_rate,
                 "catalogue_version": catalogue_version(given.catalogue),
@@ -282,20 +322,16 @@ def budget_prices(production: Production, given: Given) -> pl.DataFrame:
     return production.frame(rows)
 
 
-class _Stocks:
+class _Drawn:
     """How often each offer that has a stock was drawn, by day."""
 
-    def __init__(self, production: Production, catalogue: Catalogue) -> None:
-        limited = [offer.id for offer in catalogue.offers if offer.stock is not None]
-        if limited:
-            start = production.days.start - timedelta(days=STOCK_DAYS - 1)
-            bounds = {"start": start, "end": production.days.end}
-            found = production.read(DRAWN, bounds)
-            self.draws = [row for row in found.iter_rows() if row[1] in limited]
-        else:
-            self.draws = []
+    def __init__(self, read: Read, days: Window, catalogue: Catalogue) -> None:
+        limited = {offer.id for offer in catalogue.offers if offer.stock is not None}
+        start = days.start - timedelta(days=STOCK_DAYS - 1)
+        rows = read(DRAWN, {"start": start, "end": days.end}).iter_rows() if limited else ()
+        self.draws = [row for row in rows if row[1] in limited]
 
-    def drawn_by(self, day: date) -> dict[str, int]:
+    def by(self, day: date) -> dict[str, int]:
         """Of each offer, in `STOCK_DAYS` up to ``day``."""
         first = day - timedelta(days=STOCK_DAYS - 1)
         drawn: dict[str, int] = {}
@@ -360,7 +396,7 @@ def assignments(production: Production, given: Given) -> pl.DataFrame:
     catalogue = catalogue_of(given.catalogue)
     prices = {row["as_of_date"]: row for row in _prices(production).iter_rows(named=True)}
     frames = [production.frame()]
-    for day, users, known in _days(production, production.parts, given):
+    for day, users, known in _days(production.read, production.days, production.parts, given):
         told = prices[day]
         if told["catalogue_version"] != catalogue_version(given.catalogue):
             raise ProductionError(
@@ -397,7 +433,7 @@ def segment_strategy(production: Production, given: Given) -> pl.DataFrame:
             _bounds(production.days) | {"segments": list(production.parts)},
         )
     )
-    known = _by_day(_effects(production))
+    known = _by_day(_effects(production.read, production.days))
     shares = dict(_prices(production).select("as_of_date", "holdout_share").iter_rows())
     frames = [production.frame()]
     for day in production.days.days:
@@ -527,46 +563,44 @@ KINDS = frozenset({"duckdb", "polars", "table"})
 
 
 def _days(
-    production: Production, segments: tuple[str, ...], given: Given
+    read: Read,
+    days: Window,
+    segments: tuple[str, ...],
+    given: Given,
+    effects: pl.DataFrame | None = None,
 ) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
-    """Each day of the window with its users of ``segments`` and what is known of the offers."""
+    """Each day with its users of ``segments`` and what is known of the offers."""
     catalogue = catalogue_of(given.catalogue)
-    users = _by_day(
-        production.read(
-            users_sql(catalogue),
-            users_parameters(production.days, segments, given.consent, catalogue),
-        )
-    )
-    known = _by_day(_effects(production))
-    for day in production.days.days:
+    parameters = users_parameters(days, segments, given.consent, catalogue)
+    users = _by_day(read(users_sql(catalogue), parameters))
+    known = _by_day(_effects(read, days) if effects is None else effects)
+    for day in days.days:
         if day in users:
             yield day, users[day], known[day]
 
 
-def _effects(production: Production) -> pl.DataFrame:
+def _effects(read: Read, days: Window) -> pl.DataFrame:
     return _read(
-        production, "strategy.offer_effects", "as_of_date", "as_of_date, segment, offer_id"
+        read, days, "strategy.offer_effects", "as_of_date", "as_of_date, segment, offer_id"
     )
 
 
 def _prices(production: Production) -> pl.DataFrame:
     import polars as pl
 
-    return _read(production, "strategy.budget_prices", "as_of_date", "as_of_date").with_columns(
-        pl.col("budget", "expected_cost").cast(pl.Float64)
+    prices = _read(
+        production.read, production.days, "strategy.budget_prices", "as_of_date", "as_of_date"
     )
+    return prices.with_columns(pl.col("budget", "expected_cost").cast(pl.Float64))
 
 
 def _read(
-    production: Production, table: str, window: str, order: str, lookback: int = 0
+    read: Read, days: Window, table: str, window: str, order: str, lookback: int = 0
 ) -> pl.DataFrame:
-    """The window's rows of one of this module's own inputs, in a fixed order."""
-    return production.read(
+    """The days' rows of one of this module's own inputs, in a fixed order."""
+    return read(
         f"select * from {table} where {window} >= $start and {window} < $end order by {order}",
-        {
-            "start": production.days.start - timedelta(days=lookback),
-            "end": production.days.end,
-        },
+        {"start": days.start - timedelta(days=lookback), "end": days.end},
     )
 
 
