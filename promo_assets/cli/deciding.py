@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -12,7 +15,7 @@ from promo_assets.cli.arguments import MERCHANDISERS, On, UsageError, made, sett
 
 def add_to(app: App) -> None:
     """Make the commands known."""
-    for command in (explain, export, power, pseudonym):
+    for command in (explain, plan, export, power, pseudonym):
         app.command(command, group=MERCHANDISERS)
 
 
@@ -29,6 +32,40 @@ def explain(
     installed = made()
     with installation.reading(installed) as read:
         print(told(user, day, read, installed))
+    return 0
+
+
+def plan(
+    *,
+    day: On,
+    budget: Annotated[
+        Decimal | None, Parameter(help="Of the day; PROMO_BUDGET if not told.")
+    ] = None,
+    offers: Annotated[
+        Path | None, Parameter(help="Another catalogue; PROMO_OFFERS if not told.")
+    ] = None,
+    user: Annotated[str | None, Parameter(help="Only what this user would get.")] = None,
+) -> int:
+    """Tell what another budget or catalogue would change; nothing is published."""
+    from promo_assets import installation
+    from promo_assets.cli.explanation import known_as
+    from promo_assets.cli.planning import plan as told
+    from promo_assets.tables.table import ProductionError
+
+    if budget is not None and (not budget.is_finite() or budget < 0):
+        raise UsageError(f"--budget {budget}: expected an amount of 0 or more")
+    installed = made()
+    was = installation.deciding(installed)
+    given = replace(was, budget=was.budget if budget is None else budget)
+    if offers is not None:
+        given = replace(given, catalogue=offers.resolve())
+    try:
+        with installation.reading(installed) as read:
+            key = None if user is None else known_as(user, read, installed)
+            for line in told(read, day, given, was, key):
+                print(line)
+    except ProductionError as error:
+        raise UsageError(str(error)) from error
     return 0
 
 

@@ -45,15 +45,20 @@ class UnknownUserError(ValueError):
     """There is nothing to explain; the message says what is known of the user."""
 
 
+def known_as(user: str, read: Read, settings: Settings) -> str:
+    """The user's pseudonym: of an id as the source delivers it, or of a pseudonym itself."""
+    if read(KNOWN, {"user": user}).row(0) != (None, None):
+        return user
+    return pseudonym(identifier(user), "account", installation.pseudonym_keys(settings)[0])
+
+
 def explain(user: str, day: date, read: Read, settings: Settings) -> str:
     """The day's decision on a user as lines of text: segment, propensity, offers, arm.
 
     ``user``: an account's id as the source delivers it, or a pseudonym as the export shows it.
     Raises `UnknownUserError` when the user has no snapshot on the day.
     """
-    key = pseudonym(identifier(user), "account", installation.pseudonym_keys(settings)[0])
-    if read(KNOWN, {"user": user}).row(0) != (None, None):
-        key = user
+    key = known_as(user, read, settings)
     keys = {"user": key, "day": day}
     snapshot = read(SNAPSHOT, keys)
     if not snapshot.height:

@@ -384,7 +384,7 @@ def _segment_rows(
         audience = chosen.filter(arm="offer", purpose=EARN)
         explored = chosen.filter(arm="offer", purpose=LEARN)
         margin = float(audience["expected_value"].sum())
-        error = Z95 * _error_of_sum(audience, effect["response"])
+        error = Z95 * error_of_sum(audience, effect["response"])
         row = {
             "segment": users["segment"][0],
             "offer_id": offer.id,
@@ -416,7 +416,9 @@ def _segment_rows(
     }
 
 
-def _error_of_sum(audience: pl.DataFrame, response: str | None) -> float:
+def error_of_sum(audience: pl.DataFrame, response: str | None) -> float:
+    """The standard error of what an offer is expected to earn with all of ``audience``: under the
+    response (as text), else the sum of users' errors, ``expected_value_se``."""
     if response is None or not audience.height:
         return float(audience["expected_value_se"].sum())
     return float(Response.read(response).draws(audience).std())
