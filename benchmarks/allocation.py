@@ -87,7 +87,7 @@ def main() -> None:
         prices = solve(value, cost, own, tie)
         ours = time.perf_counter() - started
         print(
-            f"{users:>9,} users x {LIMITED_OFFERS} offers, {2 * LIMITED_OFFERS} limits of their own: "
+            f"{users:>9,} users x {LIMITED_OFFERS} offers, {2 * LIMITED_OFFERS} limits besides: "
             f"{ours:.3f} s, relative gap {prices.relative_gap:.1e}"
         )
         if compared:
