@@ -46,6 +46,35 @@ QUERIES = {
         where decided.as_of_date >= $start and decided.as_of_date < $end
         order by day, sum(expected_margin) over (partition by day, segment) desc, segment,
             offer_id is null, audience desc""",
+    "baskets": """
+        select as_of_date as day, segments.segment, count(*) as buyers,
+            round(quantile_cont(features.avg_order_value_life, 0.5), 2) as median,
+            round(quantile_cont(features.avg_order_value_life, 0.75), 2) as upper
+        from segments.user_segments as segments
+        inner join features.user_features as features using (as_of_date, user_id)
+        where as_of_date >= $start and as_of_date < $end and features.orders_life > 0
+        group by all order by day, median desc""",
+    "thresholds": """
+        select features.as_of_date as day, offers.name as offer,
+            any_value(offers.min_spend) as min_spend,
+            avg(case when features.avg_order_value_life < offers.min_spend then 1.0 else 0.0 end)
+                as below
+        from features.user_features as features
+        cross join core.offers as offers
+        where features.as_of_date >= $start and features.as_of_date < $end
+            and features.orders_life > 0 and offers.kind = 'threshold_amount_off'
+        group by all order by day, min_spend""",
+    "depths": """
+        select as_of_date as day, any_value(offers.name) as offer, offers.kind, offers.value,
+            any_value(lift_low) as lift_low, any_value(lift) as lift,
+            any_value(lift_high) as lift_high, sum(sent) as sent,
+            any_value(redemption_rate * cost_per_redemption + offers.send_cost) as cost
+        from strategy.offer_effects
+        inner join core.offers as offers using (offer_id)
+        where as_of_date >= $start and as_of_date < $end
+            and offers.kind in ('percent_off', 'amount_off', 'bogo')
+        group by as_of_date, offer_id, offers.kind, offers.value
+        order by day, kind, value""",
     "prices": """
         select as_of_date as day, * exclude (as_of_date) from strategy.budget_prices
         where as_of_date >= $start and as_of_date < $end""",

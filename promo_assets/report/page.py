@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +33,7 @@ def render(report: DayReport) -> str:
     }
     charts["recency"] = _bins(report, "recency", [*(str(7 * w) for w in range(8)), "56+"])
     charts["frequency"] = _bins(report, "frequency", [*(str(n) for n in range(8)), "8+"])
+    charts["budget"] = _curve(report)
     charts["scores"] = _bins(report, "scores", [f"{n / 10:.1f}" for n in range(10)])
     strategies = report.rows("strategies")
     reach = max(
@@ -47,6 +51,7 @@ def render(report: DayReport) -> str:
         decisions=[_decision(row, reach) for row in strategies],
         totals=totals(report),
         price=next(iter(report.rows("prices")), None),
+        use_cases=list(use_cases(report)),
         programme=next(reversed(report.rows("programme")), None),
         training=report.training,
         checked=next(iter(report.rows("checked")), None),
@@ -70,6 +75,80 @@ def totals(report: DayReport) -> dict[str, Any]:
             ("high", "expected_margin_high"),
         )
     }
+
+
+def use_cases(report: DayReport) -> Iterator[tuple[str, str]]:
+    """What merchandisers ask offers for, and where each stands: a name and what is known."""
+    yield "New users", _audience(report, ("new",))
+    yield "Retention", _audience(report, ("at_risk", "dormant"))
+    depths = report.rows("depths")
+    for shallow, deep in pairwise(depths):
+        if shallow["kind"] == deep["kind"] and shallow["value"] < deep["value"]:
+            yield f"{shallow['offer']} or {deep['offer']}?", _deeper(shallow, deep)
+    baskets = [row for row in report.rows("baskets") if row["median"] is not None]
+    usual = ", ".join(
+        f"{row['segment'].replace('_', ' ')} {row['median']:,.2f} to {row['upper']:,.2f}"
+        for row in baskets
+    )
+    for row in report.rows("thresholds"):
+        yield (
+            row["offer"],
+            f"asks for {row['min_spend']:,.2f}; {row['below']:.0%} of buyers have a smaller usual "
+            "basket. A threshold stretches baskets that lie a little below it: between the median "
+            f"and the upper quartile, which are {usual}",
+        )
+
+
+def _audience(report: DayReport, segments: Sequence[str]) -> str:
+    """What goes to these segments, and what of it is expected."""
+    rows = [row for row in report.rows("strategies") if row["segment"] in segments]
+    offered = [row for row in rows if row["offer_id"] is not None]
+    if not rows:
+        return "nobody is in this segment"
+    if not any(row["audience"] or row["explored"] for row in offered):
+        why = next(row["reason"] for row in rows if row["offer_id"] is None)
+        return f"no offer: {why.partition(': ')[2] or why}"
+    total = {
+        name: sum(float(row[name]) for row in offered)
+        for name in ("audience", "explored", "expected_margin", "expected_cost", "exploration_cost")
+    }
+    told = [
+        f"{total['explored']:,.0f} get one at random to learn, {total['exploration_cost']:,.2f}"
+    ]
+    if total["audience"]:
+        told.insert(
+            0,
+            f"{total['audience']:,.0f} get an offer to earn: margin "
+            f"{total['expected_margin']:,.2f} for {total['expected_cost']:,.2f}",
+        )
+    return "; ".join(told)
+
+
+def _deeper(shallow: Row, deep: Row) -> str:
+    """Whether the deeper discount brings more than the shallower one."""
+    told = "; ".join(
+        f"{row['offer']} {row['lift']:+.1%} ({row['lift_low']:+.1%} to {row['lift_high']:+.1%})"
+        f" at {float(row['cost'] or 0):,.2f} a user"
+        for row in (shallow, deep)
+    )
+    if not shallow["sent"] or not deep["sent"]:
+        return f"not known yet: no trial of both has closed; assumed {told}"
+    if deep["lift_low"] > shallow["lift_high"]:
+        return f"the deeper one brings more: {told}"
+    if deep["lift_high"] < shallow["lift_low"]:
+        return f"the shallower one brings more, for less: {told}"
+    return f"no difference can be seen, and the shallower one costs less: {told}"
+
+
+def _curve(report: DayReport) -> str:
+    price = next(iter(report.rows("prices")), None)
+    if price is None:
+        return ""
+    budgets, earned = zip(*json.loads(price["curve"]), strict=True)
+    if not any(earned):
+        return ""
+    names = [f"{budget:,.0f}" for budget in budgets]
+    return line(names, [max(money, 0.0) for money in earned], "Net margin by budget", names[4])
 
 
 def write(report: DayReport, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -296,11 +297,15 @@ def budget_prices(production: Production, given: Given) -> pl.DataFrame:
     for one in decided(production.read, production.days, given):
         price = one.plan.price
         withheld = decisions.withheld_value(one.users, one.candidates, one.plan, one.experiment)
+        curve = decisions.budget_curve(
+            one.users, one.candidates, float(given.budget), one.experiment
+        )
         rows.append(
             {
                 "as_of_date": one.day,
                 **one.plan.to_row(),
                 "limits": one.limits.to_text() if one.limits.more_than_a_budget else None,
+                "curve": json.dumps(curve),
                 "budget": given.budget,
                 "expected_cost": round(Decimal(price.spent), 2),
                 "gap": price.relative_gap,

@@ -13,7 +13,7 @@ import pytest
 from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.report.data import DayReport, read_days
-from promo_assets.report.page import render, totals, write
+from promo_assets.report.page import render, totals, use_cases, write
 from promo_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -149,3 +149,37 @@ def test_the_file_is_replaced_whole_or_not_at_all(
     with pytest.raises(OSError, match="No space"):
         write(report, tmp_path)
     assert path.read_text(encoding="utf-8") == before
+
+
+def depth(offer: str, value: int, low: float, high: float, sent: int = 100) -> dict[str, object]:
+    return {
+        "offer": offer, "kind": "percent_off", "value": value, "sent": sent, "cost": value / 10,
+        "lift_low": low, "lift": (low + high) / 2, "lift_high": high,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shallow", "deep", "told"),
+    [
+        ((0.0, 0.1), (0.2, 0.3), "the deeper one brings more"),
+        ((0.2, 0.3), (0.0, 0.1), "the shallower one brings more"),
+        ((0.0, 0.2), (0.1, 0.3), "no difference can be seen"),
+        ((0.0, 0.2, 0), (0.1, 0.3), "not known yet"),
+    ],
+)
+def test_a_deeper_discount_is_only_better_where_intervals_say_so(
+    shallow: tuple[float, ...], deep: tuple[float, ...], told: str
+) -> None:
+    depths = [depth("10 %", 10, *shallow), depth("20 %", 20, *deep)]
+    said = dict(use_cases(DayReport(DAY, {"depths": depths})))
+    assert said["10 % or 20 %?"].startswith(told)
+
+
+def test_thresholds_stand_beside_usual_baskets() -> None:
+    topics = {
+        "thresholds": [{"offer": "10 from 50", "min_spend": 50, "below": 0.63}],
+        "baskets": [{"segment": "at_risk", "median": 38.0, "upper": 61.5}],
+    }
+    told = dict(use_cases(DayReport(DAY, topics)))["10 from 50"]
+    assert "63% of buyers have a smaller usual basket" in told
+    assert "at risk 38.00 to 61.50" in told

@@ -84,22 +84,8 @@ def solve_price(value: Matrix, cost: Matrix, budget: float, tie: Vector) -> Pric
     value, cost = _checked(value, cost, tie)
     if not 0 <= budget < np.inf:
         raise ValueError(f"budget {budget} found, expected a finite amount >= 0")
-    start, steps = 0.0, []
-    for rows in chunks(len(value)):
-        frontier = _frontier(value[rows], cost[rows])
-        start += float(frontier.net[:, 0].sum())
-        user, step = np.nonzero(frontier.returns)
-        steps.append(
-            (
-                frontier.returns[user, step],
-                np.diff(frontier.cost, axis=1)[user, step],
-                np.diff(frontier.net, axis=1)[user, step],
-                tie[rows][user],
-            )
-        )
-    if not steps:
-        return Price(0.0, 0.0, budget, 0.0, 0.0, 0.0, 0)
-    returns, costs, nets, ties = (np.concatenate(parts) for parts in zip(*steps, strict=True))
+    start, steps = _steps(value, cost, tie)
+    returns, costs, nets, ties = steps
     price, tie_cut = _critical(returns, costs, ties, budget)
     taken = (returns > price) | ((returns == price) & (ties < tie_cut))
     surplus = np.maximum(nets - price * costs, 0.0)
@@ -112,6 +98,39 @@ def solve_price(value: Matrix, cost: Matrix, budget: float, tie: Vector) -> Pric
         bound=start + price * budget + float(surplus.sum()),
         steps=len(returns),
     )
+
+
+def budget_curve(value: Matrix, cost: Matrix, budgets: Vector) -> Vector:
+    """The net value of the best allocation within each of ``budgets`` (money), but for the one step
+    that doesn't fit; ``value``, ``cost`` as for `solve_price`. One sort serves them all."""
+    value, cost = _checked(value, cost, np.zeros(len(value)))
+    start, (returns, costs, nets, _) = _steps(value, cost, np.zeros(len(value)))
+    order = np.argsort(-returns, kind="stable")
+    spent = np.cumsum(costs[order])
+    taken = np.concatenate([[0.0], np.cumsum(nets[order])])
+    return start + taken[np.searchsorted(spent, budgets, side="right")]
+
+
+def _steps(
+    value: Matrix, cost: Matrix, tie: Vector
+) -> tuple[float, tuple[Vector, Vector, Vector, Vector]]:
+    """The net value of all frontiers' starts, and of each of their steps its return, cost, net
+    value and draw."""
+    start, parts = 0.0, [(np.zeros(0),) * 4]
+    for rows in chunks(len(value)):
+        frontier = _frontier(value[rows], cost[rows])
+        start += float(frontier.net[:, 0].sum())
+        user, step = np.nonzero(frontier.returns)
+        parts.append(
+            (
+                frontier.returns[user, step],
+                np.diff(frontier.cost, axis=1)[user, step],
+                np.diff(frontier.net, axis=1)[user, step],
+                tie[rows][user],
+            )
+        )
+    returns, costs, nets, ties = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return start, (returns, costs, nets, ties)
 
 
 def allocate(value: Matrix, cost: Matrix, price: Price, tie: Vector) -> Choice:

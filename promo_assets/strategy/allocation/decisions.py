@@ -19,6 +19,7 @@ import polars as pl
 
 from promo_assets.people.consent import CONSENT, MERGED
 from promo_assets.strategy.allocation.budget import NONE, Choice, Matrix
+from promo_assets.strategy.allocation.budget import budget_curve as curve_of
 from promo_assets.strategy.allocation.limits import Limits
 from promo_assets.strategy.allocation.plan import Chooses, Plan, make_plan, used_by
 from promo_assets.strategy.effects.estimators import Z95
@@ -31,6 +32,8 @@ Mask = npt.NDArray[np.bool_]
 
 WORTH_PROBABILITY = 0.8
 """An offer goes out to earn where it is worth its cost with this probability, unless declared."""
+CURVE = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
+"""Budgets of the curve, as multiples of the day's."""
 SPEND_DAYS = 28
 """Of expected_spend."""
 DIGITS = 4
@@ -192,6 +195,17 @@ def day_plan(
     ties = experiment.ties(users)[order]
     least = [offer.min_audience or 0 for offer in catalogue.offers]
     return make_plan(candidates.decided_by[order], candidates.cost[order], limits, least, ties)
+
+
+def budget_curve(
+    users: pl.DataFrame, candidates: Candidates, budget: float, experiment: Experiment
+) -> list[list[float]]:
+    """What budgets around ``budget`` would earn beyond their cost, limits of offers aside: pairs
+    of money."""
+    sent = np.flatnonzero(~experiment.held_out(users))
+    budgets = np.array(CURVE) * budget
+    earned = curve_of(candidates.decided_by[sent], candidates.cost[sent], budgets)
+    return [[round(money, 2) for money in pair] for pair in zip(budgets, earned, strict=True)]
 
 
 def withheld_value(
