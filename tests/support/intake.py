@@ -23,10 +23,10 @@ from promo_assets.contract.events import (
 from promo_assets.contract.limits import Gates
 from promo_assets.contract.project import EXPECTATIONS, MODELS
 from promo_assets.contract.tables import load_contracts
-from promo_assets.gates import direct
 from promo_assets.gates.suites import select_of_days
 from promo_assets.gates.verdict import Finding
 from promo_assets.warehouse.publish import prepare
+from tests.support import direct
 
 CONTRACTS = load_contracts(EXPECTATIONS)
 FIRST = date(2024, 6, 1)

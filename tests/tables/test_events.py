@@ -14,13 +14,13 @@ from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.contract.project import EXPECTATIONS
 from promo_assets.contract.tables import load_contracts
-from promo_assets.gates import direct
 from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.settings import Settings
 from promo_assets.sources import open_source
 from promo_assets.tables import events
 from promo_assets.tables.table import Production
 from promo_assets.warehouse.publish import Query, Slice, ensure_table, prepare, publish, stage
+from tests.support import direct
 
 DAY = date(2024, 6, 1)
 KEY = "a key for tests only"
