@@ -1,8 +1,8 @@
 """A table's rules run on a plain DuckDB connection: what a gate would find, without its machinery.
 
 The rules of the same suite that `audit.Auditor` runs, in milliseconds and without Great
-Expectations. Only rules that are selects are run; those of ``raw`` and ``core`` all are, but for two
-on sets of values that the platform itself makes.
+Expectations. Only rules that are selects are run; those of ``raw`` and ``core`` all are, but for
+two on sets of values that the platform itself makes.
 """
 
 from __future__ import annotations
