@@ -1,10 +1,11 @@
 -- description: Whether each experiment's arms are as large as what was drawn, one row a day on
 --   which it drew, experiment and offer, cumulated over 90 days; experiment 'all' is every one
 --   together. chi_square has one degree of freedom: above 10.83 chance alone has p < .001 (sample
---   ratio mismatch). Also who was in both arms of a day, and who saw or used what was withheld.
+--   ratio mismatch). Also who was in both arms of a day, who saw or used what was withheld, who
+--   knew the campaign's offer before being drawn, and whom another experiment had drawn lately.
 -- grain: drawn_on, experiment, offer_id
 -- owner: data-science
--- lookback: core.events 89 days
+-- lookback: core.events 116 days
 with draws as (
     select
         event_date,
@@ -14,7 +15,7 @@ with draws as (
         event_type = 'offer_sent' as is_sent,
         assignment_probability as probability
     from core.events
-    where event_date >= cast($start - interval 89 day as date)
+    where event_date >= cast($start - interval 116 day as date)
         and event_date < $end
         and event_type in ('offer_sent', 'offer_withheld')
         and user_id is not null
@@ -73,6 +74,53 @@ twofold as (
     group by event_date, experiment, offer_id
 ),
 
+first_draws as (
+    -- In 28 days: a day must know as much of the past when it is made alone.
+    select arms.event_date, arms.experiment, arms.offer_id, arms.user_id
+    from arms
+    left join draws as earlier
+        on earlier.experiment = arms.experiment
+        and earlier.user_id = arms.user_id
+        and earlier.event_date < arms.event_date
+        and earlier.event_date > cast(arms.event_date - interval 28 day as date)
+    where earlier.user_id is null
+    group by arms.event_date, arms.experiment, arms.offer_id, arms.user_id
+),
+
+forerunners as (
+    select
+        first_draws.event_date,
+        first_draws.experiment,
+        first_draws.offer_id,
+        count(distinct first_draws.user_id) as exposed_before
+    from first_draws
+    inner join core.events as events
+        on events.user_id = first_draws.user_id
+        and events.offer_id = first_draws.offer_id
+        and events.campaign_id = first_draws.experiment
+    where events.event_type in ('offer_viewed', 'offer_redeemed')
+        and events.event_date < first_draws.event_date
+        and events.event_date > cast(first_draws.event_date - interval 28 day as date)
+        and events.event_date >= cast($start - interval 116 day as date)
+        and events.event_date < $end
+    group by first_draws.event_date, first_draws.experiment, first_draws.offer_id
+),
+
+shared_draws as (
+    select
+        arms.event_date,
+        arms.experiment,
+        arms.offer_id,
+        count(distinct arms.user_id) as overlapping
+    from arms
+    inner join draws as others
+        on others.user_id = arms.user_id
+    where others.experiment <> arms.experiment
+        and others.event_date <= arms.event_date
+        and others.event_date > cast(arms.event_date - interval 28 day as date)
+    group by arms.event_date, arms.experiment, arms.offer_id
+),
+
 counted as (
     select
         event_date,
@@ -104,12 +152,22 @@ daily as (
         counted.excess,
         counted.scale,
         coalesce(twofold.in_both_arms, 0) as in_both_arms,
-        0 as exposed
+        0 as exposed,
+        coalesce(forerunners.exposed_before, 0) as exposed_before,
+        coalesce(shared_draws.overlapping, 0) as overlapping
     from counted
     left join twofold
         on twofold.event_date = counted.event_date
         and twofold.experiment = counted.experiment
         and twofold.offer_id = counted.offer_id
+    left join forerunners
+        on forerunners.event_date = counted.event_date
+        and forerunners.experiment = counted.experiment
+        and forerunners.offer_id = counted.offer_id
+    left join shared_draws
+        on shared_draws.event_date = counted.event_date
+        and shared_draws.experiment = counted.experiment
+        and shared_draws.offer_id = counted.offer_id
     union all
     select
         event_date,
@@ -121,7 +179,9 @@ daily as (
         0 as excess,
         0 as scale,
         0 as in_both_arms,
-        exposed
+        exposed,
+        0 as exposed_before,
+        0 as overlapping
     from exposures
 ),
 
@@ -138,7 +198,9 @@ checked as (
         sum(excess) as excess,
         sum(scale) as scale,
         sum(in_both_arms) as in_both_arms,
-        sum(exposed) as exposed
+        sum(exposed) as exposed,
+        sum(exposed_before) as exposed_before,
+        sum(overlapping) as overlapping
     from daily
     group by event_date, offer_id
 )
@@ -156,7 +218,9 @@ select
                 / nullif(cast(sum(until.scale) as double), 0) * 0.000001
     end as chi_square,
     cast(sum(until.in_both_arms) as bigint) as in_both_arms,
-    cast(sum(until.exposed) as bigint) as exposed
+    cast(sum(until.exposed) as bigint) as exposed,
+    cast(sum(until.exposed_before) as bigint) as exposed_before,
+    cast(sum(until.overlapping) as bigint) as overlapping
 from (
     select distinct event_date, experiment, offer_id from offered
     union

@@ -304,6 +304,27 @@ def test_who_is_in_both_arms_or_saw_what_was_withheld_is_told(trials: Shop) -> N
     assert (second["in_both_arms"], second["exposed"]) == (1, 1)
 
 
+def test_who_knew_the_offer_before_or_is_in_another_experiment_is_told(trials: Shop) -> None:
+    on = SENT + 30
+    events = draws(trials, 10, 0.5, 0.5, on)
+    events += [
+        trials.event("offer_viewed", f"u{on}-1", on - 2, offer_id="five"),
+        trials.event(
+            "offer_withheld", f"u{on}-2", on - 20, campaign_id="k", assignment_probability=0.5
+        ),
+        trials.event(
+            "offer_withheld", f"u{on}-3", on - 30, campaign_id="k", assignment_probability=0.5
+        ),
+    ]
+    run(trials, events)
+    (told,) = checks(trials)
+    assert (told["exposed_before"], told["overlapping"]) == (1, 1)
+    (red,) = trials.offending(
+        "strategy.experiment_checks", "nobody_knew_the_offer_before_the_draw", FIRST, day(60)
+    )
+    assert red[:3] == (day(on), "c1", "five")
+
+
 def test_days_one_by_one_give_the_rows_of_a_range(trials: Shop) -> None:
     rng = random.Random(3)
     events = trials.shoppers(days=70, users=12)
