@@ -179,16 +179,20 @@ order by margins.event_date, users.place
 
 
 ASSIGNED = """
-select assigned.*, {features}
-from strategy.assignments as assigned
+with assigned as (
+    select * from strategy.assignments
+    where as_of_date >= $start and as_of_date < $end and list_contains($segments, segment)
+)
+select assigned.*, known.* exclude (as_of_date, user_id)
+from assigned
 left join (
-    select as_of_date, user_id, {features}
-    from features.user_features where as_of_date >= $start and as_of_date < $end
+    select features.as_of_date, features.user_id, {features}
+    from features.user_features as features
+    semi join (select * from assigned where arm = 'offer') as sent
+        on sent.as_of_date = features.as_of_date and sent.user_id = features.user_id
+    where features.as_of_date >= $start and features.as_of_date < $end
 ) as known
     on known.as_of_date = assigned.as_of_date and known.user_id = assigned.user_id
-    and assigned.arm = 'offer'
-where assigned.as_of_date >= $start and assigned.as_of_date < $end
-    and list_contains($segments, assigned.segment)
 order by assigned.as_of_date, assigned.user_id
 """
 
