@@ -200,7 +200,7 @@ def examine(told: argparse.Namespace) -> None:
     for split in range(told.splits):
         learned = folds_of(trial.group, 2, seed=split) == 0
         train, judge = trial.rows(learned), trial.rows(~learned)
-        in_force = choose(train)
+        in_force = choose(train, learners=told.learners.split(","))
         levels.append([standing.level for standing in in_force.in_force])
         if not split:
             print("\n".join(f"  {line}" for line in in_force.told(treatments)))
@@ -216,11 +216,8 @@ def examine(told: argparse.Namespace) -> None:
             usual = gained if name == UNTARGETED else usual
             values.setdefault(name, []).append(clustered_mean(gained, judge.group))
             gains.setdefault(name, []).append(clustered_mean(gained - usual, judge.group, Z975))
-        print(
-            f"  split {split}: {UNTARGETED} {values[UNTARGETED][-1].value:.4f}, "
-            f"{IN_FORCE} {values[IN_FORCE][-1].value:.4f}, R {values['R'][-1].value:.4f}",
-            flush=True,
-        )
+        told_ = ", ".join(f"{name} {found[-1].value:.4f}" for name, found in values.items())
+        print(f"  split {split}: {told_}", flush=True)
     print(f"value a person at {told.budget:g} a person, {told.splits} splits; over {UNTARGETED}")
     for name, found in values.items():
         low, high = (
@@ -263,6 +260,7 @@ def main() -> None:
     parser.add_argument("--probabilities", default="", help="of each arm, up to a factor")
     parser.add_argument("--leave-out", default="", help="columns that are no covariates")
     parser.add_argument("--budget", type=float, default=1.0, help="a person")
+    parser.add_argument("--learners", default=",".join(OF_USERS), help="put to the test by level")
     parser.add_argument("--splits", type=int, default=20)
     told = parser.parse_args()
     if told.table:

@@ -35,15 +35,12 @@ from promo_assets.strategy.effects.ranking import (
 FOLDS = 3
 OUTER = 1
 """The seed of the folds by which learners are compared; that of their own models is 0."""
-TREES = 60
+TREES = 40
 SETTINGS: Mapping[str, Any] = {
     "objective": "regression",
-    "learning_rate": 0.06,
+    "learning_rate": 0.08,
     "num_leaves": 8,
     "lambda_l2": 10.0,
-    "feature_fraction": 0.7,
-    "bagging_fraction": 0.8,
-    "bagging_freq": 1,
     "max_bin": 63,
     "num_threads": 1,
     "deterministic": True,
@@ -51,9 +48,11 @@ SETTINGS: Mapping[str, Any] = {
     "verbosity": -1,
     "seed": 1,
 }
-"""Shallow and few: effects are small beside the outcome's noise, and what is not there is found."""
-LEAF_SHARE, LEAST_LEAF = 0.01, 20
-"""A leaf holds at least this share of the rows, and so many."""
+"""Shallow and few trees: effects are small beside the outcome's noise."""
+SMOOTH: Mapping[str, Any] = {"num_leaves": 4, "learning_rate": 0.05}
+"""Of models whose target is an effect: it varies less than an outcome, and is noisier."""
+LEAF_SHARE, SMOOTH_SHARE, LEAST_LEAF = 0.01, 0.05, 20
+"""A leaf holds at least this share of the rows (where the target is an effect), and so many."""
 
 Effects = Callable[[Matrix, Labels], Matrix]
 """Covariates [m, p] and segments [m] -> effects of each treatment [m, treatments]."""
@@ -198,7 +197,7 @@ def x_learner(trial: Trial) -> Effects:
         usual, under = trial.expected[inside][:, [CONTROL, treatment]].T
         imputed = np.where(treated == 1, outcome - usual, under - outcome)
         arms = [treated == arm for arm in (0, 1)]
-        of_controls, of_treated = (_regression(columns[arm], imputed[arm]) for arm in arms)
+        of_controls, of_treated = (_smooth(columns[arm], imputed[arm]) for arm in arms)
         share = float(chance.mean()) if len(chance) else 0.0
         return lambda new: share * of_controls(new) + (1 - share) * of_treated(new)
 
@@ -210,7 +209,7 @@ def dr_learner(trial: Trial) -> Effects:
 
     def fit(treatment: int) -> Callable[[Matrix], Vector]:
         could = (trial.probability[:, [CONTROL, treatment]] > 0).all(axis=1)
-        return _regression(trial.covariates[could], trial.scores[could, treatment - 1])
+        return _smooth(trial.covariates[could], trial.scores[could, treatment - 1])
 
     return _by_treatment(trial, fit)
 
@@ -224,7 +223,7 @@ def r_learner(trial: Trial) -> Effects:
         usual, under = trial.expected[inside][:, [CONTROL, treatment]].T
         residual = trial.outcome[inside] - (chance * under + (1 - chance) * usual)
         weight = (treated - chance) ** 2
-        return _regression(trial.covariates[inside], residual / (treated - chance), weight)
+        return _smooth(trial.covariates[inside], residual / (treated - chance), weight)
 
     return _by_treatment(trial, fit)
 
@@ -236,7 +235,7 @@ def class_transformation(trial: Trial) -> Effects:
     def fit(treatment: int) -> Callable[[Matrix], Vector]:
         inside, treated, chance = trial.pair(treatment)
         outcome = trial.outcome[inside] * (treated - chance) / (chance * (1 - chance))
-        return _regression(trial.covariates[inside], outcome)
+        return _smooth(trial.covariates[inside], outcome)
 
     return _by_treatment(trial, fit)
 
@@ -295,10 +294,14 @@ def _fitted_arm(trial: Trial, arm: int) -> Callable[[Matrix], Vector]:
 
 
 def _regression(
-    columns: Matrix, target: Vector, weight: Vector | None = None, **settings: Any
+    columns: Matrix,
+    target: Vector,
+    weight: Vector | None = None,
+    share: float = LEAF_SHARE,
+    **settings: Any,
 ) -> Callable[[Matrix], Vector]:
     """A LightGBM model of the mean; the mean itself where rows are too few for two leaves."""
-    least = max(LEAST_LEAF, int(LEAF_SHARE * len(target)))
+    least = max(LEAST_LEAF, int(share * len(target)))
     if len(target) < 2 * least:
         mean = float(np.average(target, weights=weight)) if len(target) else 0.0
         return lambda new: np.full(len(new), mean)
@@ -307,6 +310,13 @@ def _regression(
     data = lightgbm.Dataset(columns, target, weight=weight)
     model = lightgbm.train({**SETTINGS, "min_data_in_leaf": least, **settings}, data, TREES)
     return lambda new: np.asarray(model.predict(new, num_threads=1), dtype=np.float64)
+
+
+def _smooth(
+    columns: Matrix, target: Vector, weight: Vector | None = None
+) -> Callable[[Matrix], Vector]:
+    """A model whose target is an effect."""
+    return _regression(columns, target, weight, SMOOTH_SHARE, **SMOOTH)
 
 
 def _steps(treatments: int, chains: Sequence[Sequence[int]]) -> tuple[Matrix, list[int]]:
