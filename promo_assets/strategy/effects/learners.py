@@ -163,8 +163,7 @@ def s_learner(trial: Trial) -> Effects:
     columns = np.column_stack([trial.covariates, steps[trial.arm]])
     constraints = [0] * trial.covariates.shape[1] + rising
     weight = 1 / trial.probability[np.arange(len(trial.arm)), trial.arm]
-    more = {"monotone_constraints": constraints} if any(rising) else {}
-    model = _regression(columns, trial.outcome, weight, **more)
+    model = _regression(columns, trial.outcome, weight, monotone_constraints=constraints)
 
     def effects(covariates: Matrix, segments: Labels) -> Matrix:
         under = [
