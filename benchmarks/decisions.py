@@ -5,10 +5,10 @@ decides, policies spend a budget on those whom it may address, one account a per
 by the truth. Among them are the learners of ``effects/learners.py``, each fitted on the same trials
 (an offer against its controls) with the platform's expected cost, beside its `Response` with and
 without the demand to be sure. They rank by what they believe, and stop where their true cost
-reaches the budget, a share of what the oracle spends without one. Shares are of the *ceiling of the features*: the
-truth regressed on features.user_features out of fold, what somebody could reach who knew the
-effects but not the people. Then the day as the platform would send it, within budgets of believed
-cost: believed against true cost and net, and whether the 90 % interval holds the true net.
+reaches the budget, a share of what the oracle spends without one. Shares are of the *ceiling of the
+features*: the truth regressed on features.user_features out of fold, what somebody could reach who
+knew the effects but not the people. Then the day as the platform would send it, within budgets of
+believed cost: believed against true cost and net, and whether the 90 % interval holds the true net.
 
     python benchmarks/decisions.py [--seeds 3] [--first 101] [--users 20000] [--days 60]
 """

@@ -24,7 +24,8 @@ def offer_trial(
 
     ``trials``: rows of strategy.offer_trials with their segment. The probability of the arm that a
     row is not in is not logged; it is that of the campaign's rows in that arm. Campaigns without
-    both arms tell nothing and are left out, as are those whose arms are not as large as drawn. ``margin_rate`` as for `fit_responses`.
+    both arms tell nothing and are left out, as are those whose arms are not as large as drawn.
+    ``margin_rate`` as for `fit_responses`.
     """
     rows = trials.filter(
         pl.col("arm").is_in(["sent", "withheld"]),
