@@ -39,7 +39,7 @@ import polars as pl
 
 from promo_assets.strategy.allocation.budget import allocate, solve_price
 from promo_assets.strategy.effects.estimators import is_mismatched, weighted_difference
-from promo_assets.strategy.effects.learners import LEARNERS, OF_USERS, Trial, fit, folds_of
+from promo_assets.strategy.effects.learners import FOLDS, LEARNERS, OF_USERS, Trial, fit, folds_of
 from promo_assets.strategy.effects.levels import choose
 from promo_assets.strategy.effects.ranking import (
     Interval,
@@ -169,6 +169,7 @@ def read_trial(told: argparse.Namespace) -> tuple[Trial, list[str]]:
         probability,
         group,
         segment,
+        parts=told.folds,
     )
     return trial, arms[1:]
 
@@ -200,13 +201,14 @@ def examine(told: argparse.Namespace) -> None:
     for split in range(told.splits):
         learned = folds_of(trial.group, 2, seed=split) == 0
         train, judge = trial.rows(learned), trial.rows(~learned)
-        in_force = choose(train, learners=told.learners.split(","))
+        names = told.learners.split(",")
+        in_force = choose(train, learners=[name for name in names if name in OF_USERS])
         levels.append([standing.level for standing in in_force.in_force])
         if not split:
             print("\n".join(f"  {line}" for line in in_force.told(treatments)))
         policies = {UNTARGETED: fit("offer", train)(judge.covariates, judge.segment)}
         policies[IN_FORCE] = in_force.effects(judge.covariates, judge.segment).effects
-        for name in (*OF_USERS, *(name for name in LEARNERS if name not in ("offer", *OF_USERS))):
+        for name in names:
             policies[name] = fit(name, train)(judge.covariates, judge.segment)
         zero = np.zeros((len(judge.arm), 1))
         scores = np.column_stack([zero, judge.scores])
@@ -216,8 +218,9 @@ def examine(told: argparse.Namespace) -> None:
             usual = gained if name == UNTARGETED else usual
             values.setdefault(name, []).append(clustered_mean(gained, judge.group))
             gains.setdefault(name, []).append(clustered_mean(gained - usual, judge.group, Z975))
-        told_ = ", ".join(f"{name} {found[-1].value:.4f}" for name, found in values.items())
-        print(f"  split {split}: {told_}", flush=True)
+        shown = ", ".join(f"{name} {found[-1].value:.4f}" for name, found in values.items())
+        gain = gains[IN_FORCE][-1]
+        print(f"  split {split}: {shown}; gain {gain.low:+.4f} to {gain.high:+.4f}", flush=True)
     print(f"value a person at {told.budget:g} a person, {told.splits} splits; over {UNTARGETED}")
     for name, found in values.items():
         low, high = (
@@ -260,7 +263,10 @@ def main() -> None:
     parser.add_argument("--probabilities", default="", help="of each arm, up to a factor")
     parser.add_argument("--leave-out", default="", help="columns that are no covariates")
     parser.add_argument("--budget", type=float, default=1.0, help="a person")
-    parser.add_argument("--learners", default=",".join(OF_USERS), help="put to the test by level")
+    parser.add_argument(
+        "--learners", default=",".join(name for name in LEARNERS if name != "offer")
+    )
+    parser.add_argument("--folds", type=int, default=FOLDS)
     parser.add_argument("--splits", type=int, default=20)
     told = parser.parse_args()
     if told.table:

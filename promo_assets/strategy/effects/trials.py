@@ -13,14 +13,16 @@ import polars as pl
 from promo_assets.strategy.effects.estimators import is_mismatched
 from promo_assets.strategy.effects.learners import Trial
 from promo_assets.strategy.effects.ranking import Labels, Matrix, Vector
-from promo_assets.strategy.effects.response import FEATURES
+from promo_assets.strategy.effects.response import FEATURES, USUAL_ORDERS
 
 
 def offer_trial(
     trials: pl.DataFrame, offer_id: str, margin_rate: float, segments: Sequence[str]
 ) -> Trial:
     """Who was sent the offer at random and who was withheld from it; the outcome is the margin
-    within the horizon before the offer's own cost, in money.
+    of orders within the horizon before the offer's own cost, in money: orders x the user's own
+    order value x the controls' margin share. It leaves out what baskets change; raw margin has so
+    much variance that it would need 18 times the users (docs/effects.md).
 
     ``trials``: rows of strategy.offer_trials with their segment. The probability of the arm that a
     row is not in is not logged; it is that of the campaign's rows in that arm. Campaigns without
@@ -76,14 +78,20 @@ def _mismatched() -> pl.Expr:
 
 
 def _margin(rows: pl.DataFrame, margin_rate: float) -> Vector:
-    def amount(name: str) -> pl.Expr:
-        return pl.col(name).cast(pl.Float64).fill_null(0.0)
+    """[n]: orders x own order value x the share of it that is margin among controls."""
 
+    def numbers(name: str) -> Vector:
+        return rows[name].cast(pl.Float64).fill_null(0.0).to_numpy()
+
+    bought = numbers("orders_life").sum()
+    usual = float(numbers("gross_life").sum() / bought) if bought else 0.0
+    own = (numbers("gross_life") + USUAL_ORDERS * usual) / (numbers("orders_life") + USUAL_ORDERS)
+    worth = numbers("orders_after") * own
     margin = (
-        amount("spend_after")
-        - amount("goods_cost_after")
-        - (1 - margin_rate) * amount("uncosted_after")
-        - amount("offer_costs_after")
-        + amount("redemption_cost")
+        numbers("spend_after")
+        - numbers("goods_cost_after")
+        - (1 - margin_rate) * numbers("uncosted_after")
     )
-    return rows.select(margin=margin)["margin"].to_numpy()
+    control = (rows["arm"] == "withheld").to_numpy()
+    sold = worth[control].sum()
+    return worth * (margin[control].sum() / sold if sold else 0.0)

@@ -32,8 +32,7 @@ def row(user: str, arm: str, probability: float | None, **more: object) -> dict[
         "spend_after": 100.0,
         "goods_cost_after": 30.0,
         "uncosted_after": 40.0,
-        "offer_costs_after": 7.0,
-        "redemption_cost": 5.0,
+        "orders_after": 1,
         **dict.fromkeys(FEATURES, 1.0),
         **more,
     }
@@ -43,7 +42,7 @@ def test_an_offers_trial_is_those_who_were_drawn_for_it():
     trials = pl.DataFrame(
         [
             row("b", "sent", 0.8, segment="new", recency_days=None),
-            row("a", "withheld", 0.2, redemption_cost=None, segment="odd"),
+            row("a", "withheld", 0.2, gross_life=7.0, orders_after=2, segment="odd"),
             row("c", "sent", 0.8, offer_id="other"),
             row("d", "comparison", None),
             row("e", "sent", 1.0, campaign_id="c2"),
@@ -52,8 +51,9 @@ def test_an_offers_trial_is_those_who_were_drawn_for_it():
     trial = offer_trial(trials, "ten", 0.25, SEGMENTS)
     assert trial.arm.tolist() == [0, 1]
     assert trial.probability == pytest.approx(np.array([[0.2, 0.8], [0.2, 0.8]]))
-    # 100 - 30 - .75 x 40 - 7, and the offer's own cost is given back.
-    assert trial.outcome == pytest.approx([33, 38])
+    # An order is usually worth (7 + 1) / 2 = 4, theirs (7 + 3 x 4) / (1 + 3) and (1 + 3 x 4) / 4;
+    # the control's margin of 100 - 30 - .75 x 40 = 40 is of two such orders.
+    assert trial.outcome == pytest.approx([40, 40 / (2 * 19 / 4) * 13 / 4])
     assert trial.segment.tolist() == [-1, 0]
     assert np.isnan(trial.covariates[1, FEATURES.index("recency_days")])
 
