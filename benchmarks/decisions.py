@@ -2,11 +2,13 @@
 
 For every seed: a shop is simulated and run through the platform; on the last day on which it
 decides, policies spend a budget on those whom it may address, one account a person, and are paid
-by the truth. They rank by what they believe, and stop where their true cost reaches the budget, a
-share of what the oracle spends without one. Shares are of the *ceiling of the features*: the
-truth regressed on features.user_features out of fold, what somebody could reach who knew the
-effects but not the people. Then the day as the platform would send it, within budgets of believed
-cost: believed against true cost and net, and whether the 90 % interval holds the true net.
+by the truth. Among them are the learners of ``effects/learners.py``, each fitted on the same trials
+(an offer against its controls) with the platform's expected cost, beside its `Response` with and
+without the demand to be sure. They rank by what they believe, and stop where their true cost
+reaches the budget, a share of what the oracle spends without one. Shares are of the *ceiling of the
+features*: the truth regressed on features.user_features out of fold, what somebody could reach who
+knew the effects but not the people. Then the day as the platform would send it, within budgets of
+believed cost: believed against true cost and net, and whether the 90 % interval holds the true net.
 
     python benchmarks/decisions.py [--seeds 3] [--first 101] [--users 20000] [--days 60]
 """
@@ -36,8 +38,12 @@ from promo_assets.simulation.folder import Options
 from promo_assets.simulation.offers import OFFERS
 from promo_assets.simulation.simulate import simulate
 from promo_assets.strategy.allocation.budget import NONE, allocate, solve_price
-from promo_assets.strategy.allocation.decisions import candidate_values, responses_of
+from promo_assets.strategy.allocation.decisions import Candidates, candidate_values, responses_of
+from promo_assets.strategy.effects.learners import LEARNERS, fit
+from promo_assets.strategy.effects.levels import LEAST_ROWS, choose
 from promo_assets.strategy.effects.response import Response
+from promo_assets.strategy.effects.trials import covariates_of, offer_trial, segments_of
+from promo_assets.strategy.offers.catalogue import Catalogue
 from promo_assets.strategy.offers.rules import eligible
 from promo_assets.tables.strategy import catalogue_of, users_parameters, users_sql
 
@@ -48,6 +54,7 @@ START = date(2024, 1, 1)
 CONSENT = ConsentRule(("marketing",), unknown_allowed=False)
 MARGIN_RATE = 0.25
 Z90 = 1.645
+IN_FORCE = "level in force"
 TREES = {
     "learning_rate": 0.05, "num_leaves": 10, "min_data_in_leaf": 40, "feature_fraction": 0.4,
     "lambda_l2": 20.0, "bagging_fraction": 0.7, "bagging_freq": 1, "num_threads": 2,
@@ -70,6 +77,8 @@ class Day:
     likely: npt.NDArray[np.float64]
     """Propensity."""
     features: Matrix
+    learned: dict[str, Matrix]
+    """Net of cost by other estimators, where the platform may send."""
 
 
 def run(home: Path, seed: int, users: int, days: int) -> None:
@@ -107,6 +116,7 @@ def look(home: Path) -> Day:
             "select user_id, propensity from propensity.scores where as_of_date = ?", [day]
         )
         known = rows("select * from features.user_features where as_of_date = ?", [day])
+        trials = rows("select * from strategy.offer_trials where closed_date <= ?", [day])
     accounts = pl.read_parquet(truth / "accounts.parquet")
     names = [pseudonym(user, "account", SAMPLE_KEY) for user in accounts["user_id"]]
     users = (
@@ -136,10 +146,33 @@ def look(home: Path) -> Day:
             for text in responses_of(effects, catalogue)
         ],
         likely=users["propensity"].fill_null(0.0).to_numpy(),
+        learned=learned(trials, users, catalogue, worth),
         features=features.select(pl.selectors.numeric().cast(pl.Float64))
         .fill_null(float("nan"))
         .to_numpy(),
     )
+
+
+def learned(
+    trials: pl.DataFrame, users: pl.DataFrame, catalogue: Catalogue, worth: Candidates
+) -> dict[str, Matrix]:
+    """Net values by each learner and by the level in force; of an offer without a trial the
+    platform's own. An effect that is not above its cost is not sent."""
+    found = {"response, unsure too": worth.value}
+    found |= {name: worth.value.copy() for name in (*LEARNERS, IN_FORCE)}
+    covariates, segments = covariates_of(users), segments_of(users, SEGMENTS)
+    for column, offer in enumerate(catalogue.ids):
+        trial = offer_trial(trials, offer, MARGIN_RATE, SEGMENTS)
+        if min((trial.arm == 0).sum(), trial.arm.sum()) < LEAST_ROWS:
+            continue
+        for name in LEARNERS:
+            found[name][:, column] = fit(name, trial)(covariates, segments)[:, 0]
+        levels = choose(trial)
+        print("  " + levels.told([offer])[0], flush=True)
+        found[IN_FORCE][:, column] = levels.effects(covariates, segments).effects[:, 0]
+    return {
+        name: np.where(worth.eligible, value - worth.cost, -np.inf) for name, value in found.items()
+    }
 
 
 def spent(day: Day, net: Matrix, cost: Matrix, budget: float) -> float:
@@ -219,6 +252,7 @@ def score(day: Day, seed: int) -> dict[str, list[float]]:
         "random users, truly best average offer": one_offer(day, shuffled, top),
         "highest propensity, its best average offer": one_offer(day, day.likely, best),
     }
+    policies |= {name: (net, day.believed_cost) for name, net in day.learned.items()}
     reached = [spent(day, known, known_cost, share * full) for share in BUDGETS]
     told: dict[str, list[float]] = {}
     for name, (net, cost) in policies.items():
@@ -271,7 +305,7 @@ def main() -> None:
         line(name, np.array(values))
     line("days with a true loss", (np.array(found["true net"]) < 0).astype(float))
     for name in found:
-        if name.startswith(("random", "highest")):
+        if name.startswith(("random", "highest", "response")) or name in (*LEARNERS, IN_FORCE):
             line(f"platform less {name}", np.array(found["platform"]) - np.array(found[name]))
 
 
