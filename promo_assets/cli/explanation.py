@@ -97,7 +97,8 @@ def _behaviour(snapshot: Mapping[str, Any], profile: Mapping[str, Any] | None) -
         "Profile",
         f"{profile['lifecycle']}; RFM {profile['rfm'] or 'unknown'}; price sensitivity "
         f"{'unknown' if sensitivity is None else f'{sensitivity:.2f}'}; buys "
-        f"{', '.join(filter(None, interests)) or 'nothing known'}",
+        f"{', '.join(filter(None, interests)) or 'nothing known'}"
+        + (f", mostly at {band} a piece" if (band := profile["top_price_band"]) else ""),
     )
 
 
