@@ -21,7 +21,7 @@ from promo_assets.privacy.erasure import Place
 from promo_assets.settings import Settings
 from promo_assets.sources import Delivery
 from promo_assets.strategy.experiments.experiment import Holdout
-from promo_assets.tables import events, propensity, strategy
+from promo_assets.tables import events, propensity, recommendations, strategy
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.reading import Read
 from promo_assets.warehouse.reading import reading as read_tables
@@ -124,8 +124,12 @@ def versions(settings: Settings) -> Mapping[str, str]:
         decided["offers"] = strategy.catalogue_version(settings.catalogue)
     except OSError:  # Whoever reads it says what is wrong.
         decided["offers"] = None
-    told = json.dumps(decided, sort_keys=True)
-    return {"strategy": hashlib.sha256(told.encode()).hexdigest()[:8]}
+    consented = {name: decided[name] for name in ("consent_purposes", "consent_unknown")}
+    return {"strategy": _hash(decided), "recommendations": _hash(consented)}
+
+
+def _hash(told: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def deciding(settings: Settings) -> strategy.Given:
@@ -145,3 +149,8 @@ def deciding(settings: Settings) -> strategy.Given:
         ),
         consent(settings),
     )
+
+
+def recommending(settings: Settings) -> recommendations.Recommending:
+    """What recommendations depend on."""
+    return recommendations.Recommending(consent(settings), settings.threads)

@@ -1,0 +1,494 @@
+"""Group ``recommendations``: rules, neighbours, popularity and blends by week, each user's items on
+the days on which they deal with items, and what each user's offers are worth and carry."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from promo_assets.contract.days import Window, week_of
+from promo_assets.contract.tables import TableContract
+from promo_assets.people.consent import ConsentRule, barred_sql
+from promo_assets.tables.table import Production, Table
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from scipy.sparse import csr_matrix
+
+    from promo_assets.recommendations.baskets import Baskets, Numbers
+    from promo_assets.recommendations.ranking import Blend, Model
+
+WEEK = timedelta(days=7)
+LEARNED_EVERY_WEEKS = 4
+"""Weeks between rules, neighbours and blends: they change slowly. Other weeks have no rows."""
+RECENT_DAYS = 91
+"""Days up to a week's Sunday whose baskets make rules and popularity."""
+LIKENESS_DAYS = 182
+"""Days up to a week's Sunday whose purchases make neighbours and choose the blend."""
+VALIDATION_DAYS = 28
+"""The last of them, whose baskets a blend has to foresee."""
+VALIDATED = 600
+"""Baskets that a blend is chosen on, the first by a hash of user and day."""
+HISTORY_DAYS = 364
+"""Days of a user's baskets that recommendations read."""
+SUPPORT = {"category": 0.01, "product": 0.001, "type": 0.005}
+"""The share of baskets that an itemset must be in, by level."""
+RULES_KEPT = 500
+"""Rules of a level."""
+POPULAR_ITEMS = 5_000
+"""Items with a popularity; of a lifecycle `FAVOURITES`."""
+FAVOURITES = 40
+
+BASKETS = """
+select level, basket, item from (
+    select basket, item_id as product, category as whole,
+        if(split_part(category, '/', 3) = '', null, category) as type,
+        split_part(category, '/', 1)
+        || if(split_part(category, '/', 2) = '', '', '/' || split_part(category, '/', 2))
+            as category
+    from (
+        select
+            hash(coalesce(user_id, device_id), event_date, coalesce(order_id, '')) as basket,
+            item_id
+        from core.events
+        where event_date >= $start and event_date < $end
+            and event_type = 'purchase' and item_id is not null
+    )
+    left join core.items using (item_id)
+) unpivot (item for level in (product, type, category))
+"""
+
+PURCHASES = """
+select distinct user_id, event_date, item_id
+from core.events
+where event_date >= $start and event_date < $end
+    and event_type = 'purchase' and user_id is not null and item_id is not null
+order by user_id, event_date, item_id
+"""
+
+POPULARITY = """
+with bought as (
+    select distinct events.user_id, events.item_id, profiles.lifecycle
+    from core.events as events
+    left join profiles.user_profiles as profiles
+        on profiles.user_id = events.user_id and profiles.as_of_date = $last
+    where events.event_date >= $start and events.event_date <= $last
+        and events.event_type = 'purchase'
+        and events.user_id is not null and events.item_id is not null
+),
+counted as (
+    select '' as lifecycle, item_id, count(*) as buyers from bought group by item_id
+    union all
+    select lifecycle, item_id, count(*) from bought
+    where lifecycle is not null group by lifecycle, item_id
+),
+totals as (
+    select '' as lifecycle, count(distinct user_id) as all_buyers from bought
+    union all
+    select lifecycle, count(distinct user_id) from bought
+    where lifecycle is not null group by lifecycle
+)
+select
+    cast($week as date) as week, lifecycle, item_id, buyers,
+    buyers / all_buyers as share,
+    row_number() over (partition by lifecycle order by buyers desc, item_id) as popularity_rank
+from counted inner join totals using (lifecycle)
+qualify popularity_rank <= if(lifecycle = '', $most, $favourites)
+order by lifecycle, popularity_rank
+"""
+
+ACTIVE = """
+select distinct event_date as as_of_date, user_id
+from core.events
+where event_date >= $start and event_date < $end
+    and user_id is not null and item_id is not null
+    and event_type in ('view', 'click', 'favourite', 'add_to_cart', 'purchase')
+"""
+
+VISITS = """
+select allowed.as_of_date, allowed.user_id, coalesce(profiles.lifecycle, '') as segment
+from ({allowed}) as allowed
+left join profiles.user_profiles as profiles
+    on profiles.as_of_date = allowed.as_of_date and profiles.user_id = allowed.user_id
+    and profiles.as_of_date >= $start and profiles.as_of_date < $end
+where allowed.barred is null
+order by allowed.as_of_date, allowed.user_id
+"""
+
+HISTORY = """
+select distinct events.user_id, events.event_date, events.item_id
+from core.events as events
+semi join ({active}) as visitors on visitors.user_id = events.user_id
+where events.event_date >= $first and events.event_date < $end
+    and events.event_type = 'purchase' and events.item_id is not null
+"""
+
+SEEN = """
+select distinct event_date as as_of_date, user_id, item_id
+from core.events
+where event_date >= $start and event_date < $end
+    and user_id is not null and item_id is not null
+    and event_type in ('view', 'click', 'favourite', 'add_to_cart')
+"""
+
+CATEGORIES = """
+select item_id,
+    split_part(category, '/', 1)
+    || if(split_part(category, '/', 2) = '', '', '/' || split_part(category, '/', 2)) as category
+from core.items where category is not null
+"""
+
+GONE = "select item_id from core.items where in_stock = false"
+
+
+@dataclass(frozen=True)
+class Recommending:
+    """What the group depends on: the consent that a recommendation needs, and threads."""
+
+    consent: ConsentRule
+    threads: int
+
+
+def learned_in(week: date) -> bool:
+    """Whether rules, neighbours and the blend are learned in this week: every n-th since 1970,
+    whatever the range is."""
+    return (week.toordinal() // 7) % LEARNED_EVERY_WEEKS == 0
+
+
+def basket_rules(production: Production) -> pl.DataFrame:
+    """The significant rules of the baskets before each week's end."""
+    import polars as pl
+
+    from promo_assets.recommendations.itemsets import Limits, itemsets_sql
+    from promo_assets.recommendations.rules import rules_of
+
+    frames = [production.frame()]
+    for week in filter(learned_in, production.weeks):
+        found = production.read(
+            itemsets_sql(BASKETS), _before(week, RECENT_DAYS) | Limits(SUPPORT).parameters
+        )
+        capped = found.group_by("level").agg(pl.col("capped_baskets").first()).sort("level")
+        production.note({f"capped baskets, {level}": count for level, count in capped.iter_rows()})
+        frames.append(_of_week(rules_of(found, RULES_KEPT), week, production))
+    return pl.concat(frames)
+
+
+def item_neighbours(production: Production, threads: int) -> pl.DataFrame:
+    """Each item's nearest neighbours by who bought it before each week's end."""
+    import polars as pl
+
+    from promo_assets.recommendations.neighbours import neighbours_of
+
+    frames = [production.frame()]
+    for week in filter(learned_in, production.weeks):
+        lines = production.read(PURCHASES, _before(week, LIKENESS_DAYS))
+        frames.append(_of_week(neighbours_of(lines, threads=threads), week, production))
+    return pl.concat(frames)
+
+
+def item_popularity(production: Production) -> pl.DataFrame:
+    """The share of buyers who bought an item before each week's end, of all and by lifecycle."""
+    import polars as pl
+
+    limits = {"most": POPULAR_ITEMS, "favourites": FAVOURITES}
+    frames = [production.frame()]
+    for week in production.weeks:
+        bounds = _before(week, RECENT_DAYS)
+        told = {"week": week, "last": week + timedelta(days=6), "start": bounds["start"]}
+        frames.append(_of_week(production.read(POPULARITY, told | limits), week, production))
+    return pl.concat(frames)
+
+
+def blends(production: Production) -> pl.DataFrame:
+    """The weights that foresee the newest baskets before each week's end best."""
+    from promo_assets.recommendations.evaluation import GRID
+
+    rows: list[dict[str, Any]] = []
+    for week in filter(learned_in, production.weeks):
+        lines = production.read(PURCHASES, _before(week, LIKENESS_DAYS))
+        chosen = _chosen(lines, week + WEEK - timedelta(days=VALIDATION_DAYS))
+        if chosen is None:
+            rows.append({"week": week, "baskets": 0, **_weights(GRID[0])})
+            continue
+        blend, recalls, baskets = chosen
+        reference = [
+            recall for tried, recall in zip(GRID, recalls, strict=True) if not tried.purchases
+        ]
+        rows.append(
+            {
+                "week": week,
+                "baskets": baskets,
+                **_weights(blend),
+                "recall": float(recalls.max()),
+                "recall_without_purchases": float(max(reference)),
+            }
+        )
+    return production.frame(rows)
+
+
+def user_items(production: Production, given: Recommending) -> pl.DataFrame:
+    """What to buy again and what to try, of each user on the days on which they deal with items."""
+    import polars as pl
+
+    window = production.days
+    bounds = {"start": window.start, "end": window.end}
+    visits = production.read(
+        VISITS.format(allowed=barred_sql(ACTIVE)), bounds | given.consent.parameters
+    )
+    history = production.read(
+        HISTORY.format(active=ACTIVE),
+        bounds | {"first": window.start - timedelta(days=HISTORY_DAYS)},
+    )
+    seen = production.read(SEEN, bounds)
+    gone = production.read(GONE)["item_id"]
+    frames = [production.frame()]
+    for piece in _weeks(window):
+        of_piece = pl.col("as_of_date").is_between(piece.start, piece.end, closed="left")
+        told = visits.filter(of_piece)
+        if told.height:
+            first = piece.start - timedelta(days=HISTORY_DAYS)
+            known = history.filter(
+                pl.col("event_date") >= first,
+                pl.col("event_date") < piece.end,
+                pl.col("user_id").is_in(told["user_id"].unique().implode()),
+            )
+            frames.append(_recommended(production, told, known, seen.filter(of_piece), gone))
+    return pl.concat(frames)
+
+
+def _recommended(
+    production: Production,
+    visits: pl.DataFrame,
+    history: pl.DataFrame,
+    seen: pl.DataFrame,
+    gone: pl.Series,
+) -> pl.DataFrame:
+    """The rows of visits of one week."""
+    import polars as pl
+
+    from promo_assets.recommendations import ranking
+    from promo_assets.recommendations.baskets import baskets_of
+
+    known = _known(production, week_of(visits["as_of_date"][0]))
+    named = [frame["item_id"] for frame in (known.popularity, known.neighbours, history, seen)]
+    names = pl.concat([*named, known.neighbours["neighbour_id"]]).unique().sort()
+    names = names.filter(~names.is_in(gone.implode()))
+    baskets = baskets_of(history, names, "event_date")
+    at, oldest = _places(visits, baskets)
+    found = ranking.recommend(
+        ranking.Visits(at, oldest, visits["segment"], _seen(visits, seen, names)),
+        baskets,
+        _model(production, known, names),
+    )
+    return pl.DataFrame(
+        {
+            "as_of_date": visits["as_of_date"].gather(found["visit"]),
+            "user_id": visits["user_id"].gather(found["visit"]),
+            "kind": found["kind"],
+            "kind_rank": found["kind_rank"],
+            "item_id": names.gather(found["item"]),
+            "score": found["score"].round(6),
+            "times_bought": found["times"],
+            "because_item_id": names.gather(found["because"]),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a week's days may read: the popularity of the week before, and the neighbours and the
+    blend of the newest week before in which they were learned; empty where there is none."""
+
+    popularity: pl.DataFrame
+    neighbours: pl.DataFrame
+    blend: dict[str, Any] | None
+
+
+def _known(production: Production, week: date) -> _Known:
+    learned = next(
+        week - back * WEEK
+        for back in range(1, LEARNED_EVERY_WEEKS + 1)
+        if learned_in(week - back * WEEK)
+    )
+    weeks = {"week": week - WEEK, "learned": learned}
+    return _Known(
+        production.read(
+            "select lifecycle, item_id, share from recommendations.item_popularity"
+            " where week = $week order by lifecycle, popularity_rank",
+            weeks,
+        ),
+        production.read(
+            "select item_id, neighbour_id, similarity from recommendations.item_neighbours"
+            " where week = $learned",
+            weeks,
+        ),
+        production.row(
+            "select purchases, popularity from recommendations.blends where week = $learned", weeks
+        ),
+    )
+
+
+def _model(production: Production, known: _Known, names: pl.Series) -> Model:
+    """What is known, by the numbers of ``names``."""
+    import numpy as np
+    import polars as pl
+    from scipy.sparse import csr_matrix
+
+    from promo_assets.recommendations.ranking import Blend, Model
+
+    numbers = pl.DataFrame({"item_id": names}).with_row_index("item").cast({"item": pl.Int64})
+    pairs = known.neighbours.join(numbers, on="item_id").join(
+        numbers.rename({"item_id": "neighbour_id", "item": "neighbour"}), on="neighbour_id"
+    )
+    cells = (pairs["item"].to_numpy(), pairs["neighbour"].to_numpy())
+    similar = csr_matrix((pairs["similarity"].to_numpy(), cells), (len(names), len(names)))
+    similar.sort_indices()
+    shares = known.popularity.join(numbers, on="item_id")
+    of_all = shares.filter(pl.col("lifecycle") == "")
+    popularity = np.zeros(len(names))
+    popularity[of_all["item"].to_numpy()] = of_all["share"].to_numpy()
+    best = pl.int_range(pl.len()).over("lifecycle", order_by="share", descending=True)
+    favourites = shares.filter(best < FAVOURITES).select("item", "share", segment="lifecycle")
+    categories = production.read(CATEGORIES)
+    category = pl.DataFrame({"item_id": names}).join(
+        categories, on="item_id", how="left", maintain_order="left"
+    )["category"]
+    blend = Blend(**known.blend) if known.blend else Blend()
+    return Model(blend, popularity, similar, category, favourites)
+
+
+def _places(visits: pl.DataFrame, baskets: Baskets) -> tuple[Numbers, Numbers]:
+    """For each visit the number of the user's newest basket by then, and of the first that counts;
+    the newest is one less than the first where none counts."""
+    import numpy as np
+
+    days = baskets.keys["event_date"].to_physical().to_numpy().astype(np.int64)
+    span = 1_000_000
+    keys = baskets.user * span + days
+    user = baskets.users.search_sorted(visits["user_id"]).to_numpy().astype(np.int64)
+    known = np.minimum(user, max(len(baskets.users) - 1, 0))
+    is_known = np.zeros(visits.height, dtype=bool)
+    if len(baskets.users):
+        is_known = (baskets.users.gather(known) == visits["user_id"]).to_numpy()
+    day = visits["as_of_date"].to_physical().to_numpy().astype(np.int64)
+    at = np.searchsorted(keys, user * span + day, side="right") - 1
+    oldest = np.searchsorted(keys, user * span + day - HISTORY_DAYS, side="left")
+    return np.where(is_known, at, -1), np.where(is_known, oldest, 0)
+
+
+def _seen(visits: pl.DataFrame, seen: pl.DataFrame, names: pl.Series) -> csr_matrix:
+    """[visits, items] of 0 and 1: what was looked at on the day."""
+    import numpy as np
+    import polars as pl
+    from scipy.sparse import csr_matrix
+
+    numbers = pl.DataFrame({"item_id": names}).with_row_index("item")
+    rows = visits.select("as_of_date", "user_id").with_row_index("visit")
+    cells = seen.join(rows, on=["as_of_date", "user_id"]).join(numbers, on="item_id")
+    places = (cells["visit"].to_numpy(), cells["item"].to_numpy())
+    made = csr_matrix((np.ones(cells.height), places), (visits.height, len(names)))
+    made.sort_indices()
+    return made
+
+
+def _chosen(lines: pl.DataFrame, since: date) -> tuple[Blend, np.ndarray, int] | None:
+    """The blend that foresees the baskets from ``since`` on best, the recall of each of `GRID`, and
+    the number of baskets; None without baskets of users who had any before."""
+    import numpy as np
+    import polars as pl
+
+    from promo_assets.recommendations.baskets import baskets_of
+    from promo_assets.recommendations.evaluation import learned
+
+    names = lines["item_id"].unique().sort()
+    baskets = baskets_of(lines, names, "event_date")
+    before = lines.filter(pl.col("event_date") < since)
+    counts = before.group_by("item_id").agg(pl.col("user_id").n_unique())
+    popularity = np.zeros(len(names))
+    place = names.search_sorted(counts["item_id"]).to_numpy()
+    popularity[place] = counts["user_id"].to_numpy() / max(before["user_id"].n_unique(), 1)
+    told = (baskets.keys["event_date"] >= since).to_numpy() & (baskets.place > 0)
+    foreseen = np.flatnonzero(told)
+    if not len(foreseen):
+        return None
+    keys = baskets.keys.select(pl.format("{} {}", "user_id", "event_date")).to_series()
+    drawn = np.array([zlib.crc32(key.encode()) for key in keys.gather(foreseen)])
+    foreseen = np.sort(foreseen[np.argsort(drawn, kind="stable")][:VALIDATED])
+    blend, recalls = learned(baskets, foreseen - 1, popularity)
+    return blend, recalls, len(foreseen)
+
+
+def _weights(blend: Blend) -> dict[str, float]:
+    return {"purchases": blend.purchases, "popularity": blend.popularity}
+
+
+def _before(week: date, days: int) -> dict[str, Any]:
+    """The ``days`` up to the week's Sunday."""
+    return {"start": week + WEEK - timedelta(days=days), "end": week + WEEK}
+
+
+def _of_week(found: pl.DataFrame, week: date, production: Production) -> pl.DataFrame:
+    import polars as pl
+
+    frame = production.frame()
+    dated = found.with_columns(week=pl.lit(week, pl.Date))
+    return dated.select(pl.col(name).cast(kind) for name, kind in frame.schema.items())
+
+
+def _weeks(window: Window) -> list[Window]:
+    """The window in pieces of one calendar week."""
+    pieces: dict[date, list[date]] = {}
+    for day in window.days:
+        pieces.setdefault(week_of(day), []).append(day)
+    return [Window.of(days) for days in pieces.values()]
+
+
+def tables(contracts: Mapping[str, TableContract], given: Recommending) -> list[Table]:
+    """The group's tables."""
+    version = "1"
+
+    def weekly(name: str, produce: Any, days: int, *whole: str, **inputs: int) -> Table:
+        return Table(
+            contracts[f"recommendations.{name}"],
+            "recommendations",
+            produce,
+            version,
+            grid="week",
+            inputs={"core.events": days - 7} | inputs,
+            whole=whole,
+            kinds=frozenset({"duckdb", "polars", "table"}),
+        )
+
+    return [
+        weekly("basket_rules", basket_rules, RECENT_DAYS, "core.items"),
+        weekly(
+            "item_neighbours",
+            partial(item_neighbours, threads=given.threads),
+            LIKENESS_DAYS,
+        ),
+        weekly("item_popularity", item_popularity, RECENT_DAYS, **{"profiles.user_profiles": 0}),
+        weekly("blends", blends, LIKENESS_DAYS),
+        Table(
+            contracts["recommendations.user_items"],
+            "recommendations",
+            partial(user_items, given=given),
+            version,
+            inputs={
+                "core.events": HISTORY_DAYS,
+                "core.identities": 0,
+                "profiles.user_profiles": 0,
+            },
+            whole=("core.items", "core.consents", "core.calendar"),
+            weekly={
+                "recommendations.item_popularity": (-1, -1),
+                "recommendations.item_neighbours": (-LEARNED_EVERY_WEEKS, -1),
+                "recommendations.blends": (-LEARNED_EVERY_WEEKS, -1),
+            },
+            kinds=frozenset({"duckdb", "polars", "table"}),
+        ),
+    ]
