@@ -24,43 +24,72 @@ DECAY = 0.9
 
 @dataclass(frozen=True)
 class Baskets:
-    """Baskets in order of user and time: ``items`` [baskets, items] of 0 and 1; ``user`` and
-    ``place`` (0 = the user's first) of each basket; ``users`` and ``names`` (of items) by number.
-
-    ``keys`` is what identifies a basket, in the same order.
-    """
+    """Baskets in order of user and time: ``items`` [baskets, items] of 0 and 1; ``user``, ``place``
+    (0 = the user's first) and ``moment`` (days or a number, increasing) of each; ``users`` and
+    ``names`` (of items) by number, sorted."""
 
     items: csr_matrix
     user: Numbers
     place: Numbers
-    keys: pl.DataFrame
+    moment: Numbers
     users: pl.Series
     names: pl.Series
 
     @property
     def first(self) -> Numbers:
         """[users + 1]: where each user's baskets begin."""
-        return np.searchsorted(self.user, np.arange(len(self.users) + 1))
+        return np.searchsorted(self.user, np.arange(len(self.users) + 1)).astype(np.int64)
+
+    def until(self, user: Numbers, moment: Numbers) -> Numbers:
+        """For each pair the number of the first basket after it."""
+        return np.searchsorted(_key(self.user, self.moment), _key(user, moment), "right").astype(
+            np.int64
+        )
 
 
-def baskets_of(lines: pl.DataFrame, names: pl.Series, *keys: str) -> Baskets:
-    """``lines``: user_id, item_id and ``keys``, by which a user's baskets are told apart and
-    ordered; items that are not among the sorted ``names`` are left out, baskets without any other
+def baskets_of(lines: pl.DataFrame, names: pl.Series, moment: str) -> Baskets:
+    """``lines``: user_id, item_id and ``moment`` (a date, or a number that orders a user's
+    baskets); items that are not among the sorted ``names`` are left out, baskets without any other
     stay, empty."""
-    order = ["user_id", *keys]
-    told = lines.select(*order, "item_id").unique().sort(*order, "item_id")
-    baskets = told.select(order).unique(maintain_order=True).with_row_index("basket")
-    users = baskets["user_id"].unique().sort()
-    user = users.search_sorted(baskets["user_id"]).to_numpy().astype(np.int64)
-    known = told.join(baskets, on=order).join(
-        pl.DataFrame({"item_id": names}).with_row_index("item"), on="item_id"
-    )
-    shape = (baskets.height, len(names))
-    cells = (known["basket"].to_numpy(), known["item"].to_numpy())
-    items = csr_matrix((np.ones(known.height, np.float64), cells), shape)
-    items.sort_indices()
-    place = np.arange(baskets.height) - np.searchsorted(user, user)
-    return Baskets(items, user, place, baskets.select(order), users, names)
+    users = lines["user_id"].unique().sort()
+    key = _key(numbers_of(lines["user_id"], users), _whole(lines[moment]))
+    item = numbers_of(lines["item_id"], names)
+    keys = _distinct(key)
+    basket = np.searchsorted(keys, key)
+    known = item >= 0
+    cells = _distinct(basket[known] * max(len(names), 1) + item[known])
+    row, column = np.divmod(cells, max(len(names), 1))
+    ends = np.searchsorted(row, np.arange(len(keys) + 1))
+    items = csr_matrix((np.ones(len(cells)), column, ends), (len(keys), len(names)))
+    user, when = np.divmod(keys, SPAN)
+    place = np.arange(len(keys)) - np.searchsorted(user, user)
+    return Baskets(items, user, place, when, users, names)
+
+
+def numbers_of(values: pl.Series, names: pl.Series) -> Numbers:
+    """The place of each value in the sorted, unique ``names``; -1 where it is not among them."""
+    if not len(names):
+        return np.full(len(values), -1)
+    found = values.cast(pl.Enum(names), strict=False).to_physical().cast(pl.Int64)
+    return found.fill_null(-1).to_numpy()
+
+
+SPAN = 10_000_000
+"""More than any moment: days since 1970, or baskets."""
+
+
+def _key(user: Numbers, moment: Numbers) -> Numbers:
+    return user * SPAN + moment
+
+
+def _distinct(values: Numbers) -> Numbers:
+    """Sorted, each once; np.unique hashes, which takes four times as long."""
+    ordered = np.sort(values)
+    return ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))]
+
+
+def _whole(moments: pl.Series) -> Numbers:
+    return moments.to_physical().cast(pl.Int64).to_numpy()
 
 
 def histories(

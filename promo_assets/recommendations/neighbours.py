@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
 
+from promo_assets.recommendations.baskets import numbers_of
+
 NEIGHBOURS = 20
 MOST_ITEMS = 4_000
 """Items that have neighbours: those that most people bought. Cost grows with the square of what a
@@ -24,9 +26,12 @@ def neighbours_of(lines: pl.DataFrame, most: int = MOST_ITEMS, threads: int = 1)
     """
     bought = lines.select("user_id", "item_id").unique()
     popular = (
-        bought.group_by("item_id").len().filter(pl.col("len") > 1)
-        .sort("len", "item_id", descending=[True, False]).head(most)
-    )  # fmt: skip
+        bought.group_by("item_id")
+        .len()
+        .filter(pl.col("len") > 1)
+        .sort("len", "item_id", descending=[True, False])
+        .head(most)
+    )
     names = popular["item_id"].sort()
     similar = similarities(matrix_of(bought, names), threads)
     items = np.repeat(np.arange(len(names)), np.diff(similar.indptr))
@@ -49,10 +54,11 @@ def neighbours_of(lines: pl.DataFrame, most: int = MOST_ITEMS, threads: int = 1)
 
 def matrix_of(bought: pl.DataFrame, names: pl.Series) -> csr_matrix:
     """[users, items] of 0 and 1: who bought which of the sorted ``names``, users in order."""
-    known = bought.filter(pl.col("item_id").is_in(names.implode()))
-    users = known["user_id"].unique().sort()
-    cells = (users.search_sorted(known["user_id"]), names.search_sorted(known["item_id"]))
-    made = csr_matrix((np.ones(known.height), cells), (len(users), len(names)))
+    users = bought["user_id"].unique().sort()
+    user, item = numbers_of(bought["user_id"], users), numbers_of(bought["item_id"], names)
+    known = item >= 0
+    cells = (user[known], item[known])
+    made = csr_matrix((np.ones(known.sum()), cells), (len(users), len(names)))
     made.sort_indices()
     return made
 
@@ -63,6 +69,6 @@ def similarities(bought: csr_matrix, threads: int) -> csr_matrix:
 
     if min(bought.shape) == 0:
         return csr_matrix((bought.shape[1], bought.shape[1]))
-    model = nearest.BM25Recommender(K=NEIGHBOURS + 1, num_threads=threads)
-    model.fit(bought, show_progress=False)
-    return model.similarity.tocsr()
+    weights = nearest.bm25_weight(bought.T, K1=1.2, B=0.75).T.tocsr()
+    found = nearest.all_pairs_knn(weights, NEIGHBOURS + 1, show_progress=False, num_threads=threads)
+    return found.tocsr()

@@ -7,8 +7,9 @@ n baskets, of which n_a hold the antecedent, n_c the consequent and n_ac both:
 - lift (n_ac n) / (n_a n_c), with the interval of its logarithm by the delta method;
 - leverage n_ac/n - n_a n_c/n^2; conviction (1 - n_c/n) / (1 - confidence), null where no basket
   contradicts the rule;
-- p_value of Fisher's exact test against "not more often together than by chance", and q_value, the
-  same corrected for all tests of the level (Benjamini & Yekutieli 2001: tests may depend).
+- p_value of the exact binomial test that of n_a baskets at least n_ac hold the consequent by chance
+  (a little larger than Fisher's, at a hundredth of its cost), and q_value, the same corrected for
+  all tests of the level (Benjamini & Yekutieli 2001: tests may depend).
 
 Baskets count as independent; those of one person are not quite, so intervals are a little narrow.
 Not here: which itemsets are frequent (``itemsets.py``).
@@ -85,7 +86,7 @@ def _long_enough(itemsets: pl.DataFrame, size: int) -> pl.DataFrame:
 
 
 def _measures(rules: pl.DataFrame) -> dict[str, pl.Series]:
-    from scipy.stats import hypergeom
+    from scipy.special import bdtrc
 
     a, c, both, n = (
         rules[name].cast(pl.Float64).to_numpy() for name in ("n_a", "n_c", "n_ac", "baskets")
@@ -105,7 +106,7 @@ def _measures(rules: pl.DataFrame) -> dict[str, pl.Series]:
         "lift_low": lift * np.exp(-Z95 * error),
         "lift_high": lift * np.exp(Z95 * error),
         "leverage": both / n - a / n * share,
-        "p_value": hypergeom.sf(both - 1, n, a, c),
+        "p_value": bdtrc(both - 1, a.astype(np.int64), np.minimum(share, 1 - 1e-12)),
     }
     found = {name: pl.Series(values, dtype=pl.Float64) for name, values in told.items()}
     return found | {"conviction": pl.Series(conviction, dtype=pl.Float64).fill_nan(None)}

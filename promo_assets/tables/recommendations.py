@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from promo_assets.contract.days import Window, week_of
+from promo_assets.contract.days import week_of
 from promo_assets.contract.tables import TableContract
 from promo_assets.people.consent import ConsentRule, barred_sql
 from promo_assets.tables.table import Production, Table
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 WEEK = timedelta(days=7)
 LEARNED_EVERY_WEEKS = 4
 """Weeks between rules, neighbours and blends: they change slowly. Other weeks have no rows."""
+RULE_DAYS = 56
+"""Days up to a week's Sunday whose baskets make rules."""
 RECENT_DAYS = 91
-"""Days up to a week's Sunday whose baskets make rules and popularity."""
+"""Days up to a week's Sunday whose buyers make popularity."""
 LIKENESS_DAYS = 182
 """Days up to a week's Sunday whose purchases make neighbours and choose the blend."""
 VALIDATION_DAYS = 28
@@ -36,7 +38,7 @@ VALIDATED = 600
 """Baskets that a blend is chosen on, the first by a hash of user and day."""
 HISTORY_DAYS = 364
 """Days of a user's baskets that recommendations read."""
-SUPPORT = {"category": 0.01, "product": 0.001, "type": 0.005}
+SUPPORT = {"category": 0.02, "product": 0.001, "type": 0.01}
 """The share of baskets that an itemset must be in, by level."""
 RULES_KEPT = 500
 """Rules of a level."""
@@ -103,12 +105,17 @@ order by lifecycle, popularity_rank
 """
 
 ACTIVE = """
-select distinct event_date as as_of_date, user_id
-from core.events
-where event_date >= $start and event_date < $end
-    and user_id is not null and item_id is not null
-    and event_type in ('view', 'click', 'favourite', 'add_to_cart', 'purchase')
+select as_of_date, user_id from (
+    select user_id, min(event_date) as as_of_date
+    from core.events
+    where event_date >= cast(date_trunc('week', $start) as date) and event_date < $end
+        and user_id is not null and item_id is not null
+        and event_type in ('view', 'click', 'favourite', 'add_to_cart', 'purchase')
+    group by user_id, date_trunc('week', event_date)
+)
+where as_of_date >= $start
 """
+"""The first day of a calendar week on which a user deals with an item."""
 
 VISITS = """
 select allowed.as_of_date, allowed.user_id, coalesce(profiles.lifecycle, '') as segment
@@ -169,9 +176,11 @@ def basket_rules(production: Production) -> pl.DataFrame:
 
     frames = [production.frame()]
     for week in filter(learned_in, production.weeks):
-        found = production.read(
-            itemsets_sql(BASKETS), _before(week, RECENT_DAYS) | Limits(SUPPORT).parameters
+        # A table of its own: the planner misjudges the size of a select in its place (20 s, not 3).
+        production.connection.execute(
+            f"create or replace temp table baskets as {BASKETS}", _before(week, RULE_DAYS)
         )
+        found = production.read(itemsets_sql("from baskets"), Limits(SUPPORT).parameters)
         capped = found.group_by("level").agg(pl.col("capped_baskets").first()).sort("level")
         production.note({f"capped baskets, {level}": count for level, count in capped.iter_rows()})
         frames.append(_of_week(rules_of(found, RULES_KEPT), week, production))
@@ -235,6 +244,8 @@ def user_items(production: Production, given: Recommending) -> pl.DataFrame:
     """What to buy again and what to try, of each user on the days on which they deal with items."""
     import polars as pl
 
+    from promo_assets.recommendations.baskets import baskets_of
+
     window = production.days
     bounds = {"start": window.start, "end": window.end}
     visits = production.read(
@@ -245,45 +256,35 @@ def user_items(production: Production, given: Recommending) -> pl.DataFrame:
         bounds | {"first": window.start - timedelta(days=HISTORY_DAYS)},
     )
     seen = production.read(SEEN, bounds)
-    gone = production.read(GONE)["item_id"]
+    # Once for all weeks: what is known in each, and every item that any of them names.
+    known = {week: _known(production, week) for week in {week_of(day) for day in window.days}}
+    named = [told.names for told in known.values()]
+    names = pl.concat([*named, history["item_id"], seen["item_id"]]).unique().sort()
+    names = names.filter(~names.is_in(production.read(GONE)["item_id"].implode()))
+    baskets = baskets_of(history, names, "event_date")
+    categories = _categories(production, names)
     frames = [production.frame()]
-    for piece in _weeks(window):
-        of_piece = pl.col("as_of_date").is_between(piece.start, piece.end, closed="left")
-        told = visits.filter(of_piece)
+    for week in sorted(known):
+        of_week = pl.col("as_of_date").is_between(week, week + WEEK, closed="left")
+        told = visits.filter(of_week)
         if told.height:
-            first = piece.start - timedelta(days=HISTORY_DAYS)
-            known = history.filter(
-                pl.col("event_date") >= first,
-                pl.col("event_date") < piece.end,
-                pl.col("user_id").is_in(told["user_id"].unique().implode()),
-            )
-            frames.append(_recommended(production, told, known, seen.filter(of_piece), gone))
+            model = _model(known[week], names, categories)
+            frames.append(_recommended(told, seen.filter(of_week), baskets, model))
     return pl.concat(frames)
 
 
 def _recommended(
-    production: Production,
-    visits: pl.DataFrame,
-    history: pl.DataFrame,
-    seen: pl.DataFrame,
-    gone: pl.Series,
+    visits: pl.DataFrame, seen: pl.DataFrame, baskets: Baskets, model: Model
 ) -> pl.DataFrame:
     """The rows of visits of one week."""
     import polars as pl
 
     from promo_assets.recommendations import ranking
-    from promo_assets.recommendations.baskets import baskets_of
 
-    known = _known(production, week_of(visits["as_of_date"][0]))
-    named = [frame["item_id"] for frame in (known.popularity, known.neighbours, history, seen)]
-    names = pl.concat([*named, known.neighbours["neighbour_id"]]).unique().sort()
-    names = names.filter(~names.is_in(gone.implode()))
-    baskets = baskets_of(history, names, "event_date")
     at, oldest = _places(visits, baskets)
+    names = baskets.names
     found = ranking.recommend(
-        ranking.Visits(at, oldest, visits["segment"], _seen(visits, seen, names)),
-        baskets,
-        _model(production, known, names),
+        ranking.Visits(at, oldest, visits["segment"], _seen(visits, seen, names)), baskets, model
     )
     return pl.DataFrame(
         {
@@ -307,6 +308,14 @@ class _Known:
     popularity: pl.DataFrame
     neighbours: pl.DataFrame
     blend: dict[str, Any] | None
+
+    @property
+    def names(self) -> pl.Series:
+        """The items that are named."""
+        import polars as pl
+
+        similar = [self.neighbours[name] for name in ("item_id", "neighbour_id")]
+        return pl.concat([self.popularity["item_id"], *similar]).unique()
 
 
 def _known(production: Production, week: date) -> _Known:
@@ -333,33 +342,45 @@ def _known(production: Production, week: date) -> _Known:
     )
 
 
-def _model(production: Production, known: _Known, names: pl.Series) -> Model:
+def _model(known: _Known, names: pl.Series, categories: pl.Series) -> Model:
     """What is known, by the numbers of ``names``."""
     import numpy as np
     import polars as pl
     from scipy.sparse import csr_matrix
 
+    from promo_assets.recommendations.baskets import numbers_of
     from promo_assets.recommendations.ranking import Blend, Model
 
-    numbers = pl.DataFrame({"item_id": names}).with_row_index("item").cast({"item": pl.Int64})
-    pairs = known.neighbours.join(numbers, on="item_id").join(
-        numbers.rename({"item_id": "neighbour_id", "item": "neighbour"}), on="neighbour_id"
-    )
-    cells = (pairs["item"].to_numpy(), pairs["neighbour"].to_numpy())
-    similar = csr_matrix((pairs["similarity"].to_numpy(), cells), (len(names), len(names)))
+    item = numbers_of(known.neighbours["item_id"], names)
+    other = numbers_of(known.neighbours["neighbour_id"], names)
+    offered = (item >= 0) & (other >= 0)
+    similarity = known.neighbours["similarity"].to_numpy()[offered]
+    cells = (item[offered], other[offered])
+    similar = csr_matrix((similarity, cells), (len(names), len(names)))
     similar.sort_indices()
-    shares = known.popularity.join(numbers, on="item_id")
+    shares = known.popularity.with_columns(
+        item=pl.Series(numbers_of(known.popularity["item_id"], names))
+    ).filter(pl.col("item") >= 0)
     of_all = shares.filter(pl.col("lifecycle") == "")
     popularity = np.zeros(len(names))
     popularity[of_all["item"].to_numpy()] = of_all["share"].to_numpy()
-    best = pl.int_range(pl.len()).over("lifecycle", order_by="share", descending=True)
-    favourites = shares.filter(best < FAVOURITES).select("item", "share", segment="lifecycle")
-    categories = production.read(CATEGORIES)
-    category = pl.DataFrame({"item_id": names}).join(
-        categories, on="item_id", how="left", maintain_order="left"
-    )["category"]
-    blend = Blend(**known.blend) if known.blend else Blend()
-    return Model(blend, popularity, similar, category, favourites)
+    favourites = shares.filter(pl.int_range(pl.len()).over("lifecycle") < FAVOURITES)
+    return Model(
+        Blend(**known.blend) if known.blend else Blend(),
+        popularity,
+        similar,
+        categories,
+        favourites.select("item", "share", segment="lifecycle"),
+    )
+
+
+def _categories(production: Production, names: pl.Series) -> pl.Series:
+    """The first two levels of each item's category; null where it has none."""
+    import polars as pl
+
+    items = pl.DataFrame({"item_id": names})
+    told = production.read(CATEGORIES)
+    return items.join(told, on="item_id", how="left", maintain_order="left")["category"]
 
 
 def _places(visits: pl.DataFrame, baskets: Baskets) -> tuple[Numbers, Numbers]:
@@ -367,31 +388,27 @@ def _places(visits: pl.DataFrame, baskets: Baskets) -> tuple[Numbers, Numbers]:
     the newest is one less than the first where none counts."""
     import numpy as np
 
-    days = baskets.keys["event_date"].to_physical().to_numpy().astype(np.int64)
-    span = 1_000_000
-    keys = baskets.user * span + days
-    user = baskets.users.search_sorted(visits["user_id"]).to_numpy().astype(np.int64)
-    known = np.minimum(user, max(len(baskets.users) - 1, 0))
-    is_known = np.zeros(visits.height, dtype=bool)
-    if len(baskets.users):
-        is_known = (baskets.users.gather(known) == visits["user_id"]).to_numpy()
+    from promo_assets.recommendations.baskets import numbers_of
+
     day = visits["as_of_date"].to_physical().to_numpy().astype(np.int64)
-    at = np.searchsorted(keys, user * span + day, side="right") - 1
-    oldest = np.searchsorted(keys, user * span + day - HISTORY_DAYS, side="left")
-    return np.where(is_known, at, -1), np.where(is_known, oldest, 0)
+    user = numbers_of(visits["user_id"], baskets.users)
+    at = baskets.until(user, day) - 1
+    oldest = baskets.until(user, day - HISTORY_DAYS - 1)
+    return np.where(user >= 0, at, -1), np.where(user >= 0, oldest, 0)
 
 
 def _seen(visits: pl.DataFrame, seen: pl.DataFrame, names: pl.Series) -> csr_matrix:
     """[visits, items] of 0 and 1: what was looked at on the day."""
     import numpy as np
-    import polars as pl
     from scipy.sparse import csr_matrix
 
-    numbers = pl.DataFrame({"item_id": names}).with_row_index("item")
+    from promo_assets.recommendations.baskets import numbers_of
+
     rows = visits.select("as_of_date", "user_id").with_row_index("visit")
-    cells = seen.join(rows, on=["as_of_date", "user_id"]).join(numbers, on="item_id")
-    places = (cells["visit"].to_numpy(), cells["item"].to_numpy())
-    made = csr_matrix((np.ones(cells.height), places), (visits.height, len(names)))
+    cells = seen.join(rows, on=["as_of_date", "user_id"])
+    item = numbers_of(cells["item_id"], names)
+    places = (cells["visit"].to_numpy()[item >= 0], item[item >= 0])
+    made = csr_matrix((np.ones(len(places[0])), places), (visits.height, len(names)))
     made.sort_indices()
     return made
 
@@ -402,7 +419,7 @@ def _chosen(lines: pl.DataFrame, since: date) -> tuple[Blend, np.ndarray, int] |
     import numpy as np
     import polars as pl
 
-    from promo_assets.recommendations.baskets import baskets_of
+    from promo_assets.recommendations.baskets import baskets_of, numbers_of
     from promo_assets.recommendations.evaluation import learned
 
     names = lines["item_id"].unique().sort()
@@ -410,14 +427,15 @@ def _chosen(lines: pl.DataFrame, since: date) -> tuple[Blend, np.ndarray, int] |
     before = lines.filter(pl.col("event_date") < since)
     counts = before.group_by("item_id").agg(pl.col("user_id").n_unique())
     popularity = np.zeros(len(names))
-    place = names.search_sorted(counts["item_id"]).to_numpy()
-    popularity[place] = counts["user_id"].to_numpy() / max(before["user_id"].n_unique(), 1)
-    told = (baskets.keys["event_date"] >= since).to_numpy() & (baskets.place > 0)
-    foreseen = np.flatnonzero(told)
+    popularity[numbers_of(counts["item_id"], names)] = counts["user_id"].to_numpy() / max(
+        before["user_id"].n_unique(), 1
+    )
+    first = (since - date(1970, 1, 1)).days
+    foreseen = np.flatnonzero((baskets.moment >= first) & (baskets.place > 0))
     if not len(foreseen):
         return None
-    keys = baskets.keys.select(pl.format("{} {}", "user_id", "event_date")).to_series()
-    drawn = np.array([zlib.crc32(key.encode()) for key in keys.gather(foreseen)])
+    keys = zip(baskets.users.gather(baskets.user[foreseen]), baskets.moment[foreseen], strict=True)
+    drawn = np.array([zlib.crc32(f"{user} {day}".encode()) for user, day in keys])
     foreseen = np.sort(foreseen[np.argsort(drawn, kind="stable")][:VALIDATED])
     blend, recalls = learned(baskets, foreseen - 1, popularity)
     return blend, recalls, len(foreseen)
@@ -440,14 +458,6 @@ def _of_week(found: pl.DataFrame, week: date, production: Production) -> pl.Data
     return dated.select(pl.col(name).cast(kind) for name, kind in frame.schema.items())
 
 
-def _weeks(window: Window) -> list[Window]:
-    """The window in pieces of one calendar week."""
-    pieces: dict[date, list[date]] = {}
-    for day in window.days:
-        pieces.setdefault(week_of(day), []).append(day)
-    return [Window.of(days) for days in pieces.values()]
-
-
 def tables(contracts: Mapping[str, TableContract], given: Recommending) -> list[Table]:
     """The group's tables."""
     version = "1"
@@ -465,7 +475,7 @@ def tables(contracts: Mapping[str, TableContract], given: Recommending) -> list[
         )
 
     return [
-        weekly("basket_rules", basket_rules, RECENT_DAYS, "core.items"),
+        weekly("basket_rules", basket_rules, RULE_DAYS, "core.items"),
         weekly(
             "item_neighbours",
             partial(item_neighbours, threads=given.threads),
