@@ -3,7 +3,8 @@
 Repeat: an item's count in the user's last baskets, decayed, plus a share of the plain count, plus
 its popularity. Explore: items not in those baskets, by their likeness to what is (BM25 neighbours)
 plus popularity, a few of each category at most; where likeness names too few, what the user's
-segment buys most. Not here: how the weights are learned (``evaluation.py``).
+segment buys most. Complement (跨界): what joins baskets with their items by association rules,
+from another category. Not here: how the weights are learned (``evaluation.py``).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from scipy.sparse import csr_matrix
 
 from promo_assets.recommendations.baskets import Baskets, Numbers, Weights, decayed, histories
 
-LISTED = 10
-"""Items in each of a user's two lists."""
+REPEATED, EXPLORED = 20, 10
+"""Items in a user's lists."""
 PER_CATEGORY = 3
 """Explore items of one category at most."""
 CONSIDERED = 40
@@ -30,7 +31,8 @@ SEEN = 0.3
 """What an item weighs that the user looked at that day, where one just bought weighs 1."""
 LIKENESS = 0.1
 """An explore item's score is this x (likeness + popularity): below what was bought lately."""
-REPEAT, EXPLORE = "repeat", "explore"
+COMPLEMENTS = 3
+REPEAT, EXPLORE, COMPLEMENT = "repeat", "explore", "complement"
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,15 @@ class Blend:
 class Model:
     """What is known of items by the end of some week, items by number: ``popularity`` [items],
     ``similar`` [items, items], ``categories`` (null: unknown), and the most popular of each segment
-    ("": of all) as a frame of segment, item, share, best first."""
+    ("": of all) as a frame of segment, item, share, best first. ``rules``: because (an item), item
+    (which joins it) and score (its lift, surely)."""
 
     blend: Blend
     popularity: Weights
     similar: csr_matrix
     categories: pl.Series
     favourites: pl.DataFrame
+    rules: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Visits:
 
 
 def recommend(visits: Visits, baskets: Baskets, model: Model) -> pl.DataFrame:
-    """The two lists of every visit.
+    """The lists of every visit.
 
     Columns: visit (by number), kind, kind_rank (from 1), item (by number), score, times (bought, in
     the last baskets) and because (the item that it is like, or null). Sorted.
@@ -75,7 +79,7 @@ def recommend(visits: Visits, baskets: Baskets, model: Model) -> pl.DataFrame:
     recent = histories(baskets, visits.at, decayed(), visits.oldest)
     bought = histories(baskets, visits.at, decayed(1.0), visits.oldest)
     again = repeat_scores(recent, bought, model)
-    repeat = best(again, LISTED).with_columns(
+    repeat = best(again, REPEATED).with_columns(
         pl.lit(REPEAT).alias("kind"), pl.lit(None, pl.Int64).alias("because")
     )
     times = cells_of(bought, repeat["visit"].to_numpy(), repeat["item"].to_numpy())
@@ -84,9 +88,11 @@ def recommend(visits: Visits, baskets: Baskets, model: Model) -> pl.DataFrame:
         pl.lit(EXPLORE).alias("kind"), pl.lit(0, pl.Int64).alias("times")
     )
     repeat = repeat.with_columns(times=pl.Series(times.round().astype(np.int64)))
-    return pl.concat([repeat.select(COLUMNS), new.select(COLUMNS)]).sort(
-        "visit", "kind", "kind_rank", descending=[False, True, False]
+    joining = complements(interest, bought, model).with_columns(
+        pl.lit(COMPLEMENT).alias("kind"), pl.lit(0, pl.Int64).alias("times")
     )
+    lists = [told.select(COLUMNS) for told in (repeat, new, joining)]
+    return pl.concat(lists).sort("visit", "kind", "kind_rank", descending=[False, True, False])
 
 
 COLUMNS = ["visit", "kind", "kind_rank", "item", "score", "times", "because"]
@@ -121,8 +127,25 @@ def explore(visits: Visits, interest: csr_matrix, bought: csr_matrix, model: Mod
     return fitting.with_columns(because=_because(interest, model.similar, row, item))
 
 
+def complements(interest: csr_matrix, bought: csr_matrix, model: Model) -> pl.DataFrame:
+    """What joins the visit's items by rule, is of another category and was not bought: visit,
+    kind_rank, item, score, because."""
+    own = pl.DataFrame({"visit": rows_of(interest), "because": interest.indices.astype(np.int64)})
+    category = {name: model.categories.gather(model.rules[name]) for name in ("because", "item")}
+    across = model.rules.filter(category["because"].ne_missing(category["item"]))
+    found = own.join(across, on="because").sort(
+        "visit", "score", "item", "because", descending=[False, True, False, False]
+    )
+    new = cells_of(bought, found["visit"].to_numpy(), found["item"].to_numpy()) == 0
+    found = found.filter(pl.Series(new, dtype=pl.Boolean)).unique(
+        ["visit", "item"], keep="first", maintain_order=True
+    )
+    place = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("visit")
+    return found.with_columns(kind_rank=place).filter(pl.col("kind_rank") <= COMPLEMENTS)
+
+
 def varied(ranked: pl.DataFrame, categories: pl.Series) -> pl.DataFrame:
-    """The first `LISTED` of each visit with at most `PER_CATEGORY` of a category; items without
+    """The first `EXPLORED` of each visit with at most `PER_CATEGORY` of a category; items without
     one are not limited."""
     ordered = ranked.sort("visit", "score", "item", descending=[False, True, False])
     category = categories.gather(ordered["item"])
@@ -133,7 +156,7 @@ def varied(ranked: pl.DataFrame, categories: pl.Series) -> pl.DataFrame:
     place = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("visit")
     return (
         fitting.with_columns(kind_rank=place)
-        .filter(pl.col("kind_rank") <= LISTED)
+        .filter(pl.col("kind_rank") <= EXPLORED)
         .select("visit", "kind_rank", "item", "score")
     )
 
@@ -186,7 +209,7 @@ def _favourites(
 ) -> pl.DataFrame:
     """What the segment buys most, or all do, for visits to which likeness names too few items."""
     named = np.bincount(alike["visit"].to_numpy(), minlength=len(visits.at))
-    visit = np.flatnonzero(named < LISTED)
+    visit = np.flatnonzero(named < EXPLORED)
     known = pl.col("segment").is_in(model.favourites["segment"].unique().implode())
     few = pl.DataFrame({"visit": visit, "segment": visits.segment.gather(visit)}).with_columns(
         segment=pl.when(known).then("segment").otherwise(pl.lit(""))

@@ -70,7 +70,6 @@ select distinct user_id, event_date, item_id
 from core.events
 where event_date >= $start and event_date < $end
     and event_type = 'purchase' and user_id is not null and item_id is not null
-order by user_id, event_date, item_id
 """
 
 POPULARITY = """
@@ -97,9 +96,17 @@ totals as (
 )
 select
     cast($week as date) as week, lifecycle, item_id, buyers,
-    buyers / all_buyers as share,
+    buyers / all_buyers as share, price,
     row_number() over (partition by lifecycle order by buyers desc, item_id) as popularity_rank
-from counted inner join totals using (lifecycle)
+from counted
+inner join totals using (lifecycle)
+left join (
+    select item_id, cast(round(avg(unit_price), 2) as decimal(18, 2)) as price
+    from core.events
+    where event_date >= $start and event_date <= $last
+        and event_type = 'purchase' and item_id is not null
+    group by item_id
+) as paid using (item_id)
 qualify popularity_rank <= if(lifecycle = '', $most, $favourites)
 order by lifecycle, popularity_rank
 """
@@ -269,7 +276,8 @@ def user_items(production: Production, given: Recommending) -> pl.DataFrame:
         told = visits.filter(of_week)
         if told.height:
             model = _model(known[week], names, categories)
-            frames.append(_recommended(told, seen.filter(of_week), baskets, model))
+            rows = _recommended(told, seen.filter(of_week), baskets, model)
+            frames.append(_priced(rows, known[week].popularity))
     return pl.concat(frames)
 
 
@@ -300,6 +308,13 @@ def _recommended(
     )
 
 
+def _priced(rows: pl.DataFrame, popularity: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    prices = popularity.filter(pl.col("lifecycle") == "").select("item_id", "price")
+    return rows.join(prices, on="item_id", how="left", maintain_order="left")
+
+
 @dataclass(frozen=True)
 class _Known:
     """What a week's days may read: the popularity of the week before, and the neighbours and the
@@ -307,6 +322,7 @@ class _Known:
 
     popularity: pl.DataFrame
     neighbours: pl.DataFrame
+    rules: pl.DataFrame
     blend: dict[str, Any] | None
 
     @property
@@ -315,7 +331,7 @@ class _Known:
         import polars as pl
 
         similar = [self.neighbours[name] for name in ("item_id", "neighbour_id")]
-        return pl.concat([self.popularity["item_id"], *similar]).unique()
+        return pl.concat([self.popularity["item_id"], self.rules["item_id"], *similar]).unique()
 
 
 def _known(production: Production, week: date) -> _Known:
@@ -327,13 +343,19 @@ def _known(production: Production, week: date) -> _Known:
     weeks = {"week": week - WEEK, "learned": learned}
     return _Known(
         production.read(
-            "select lifecycle, item_id, share from recommendations.item_popularity"
+            "select lifecycle, item_id, share, price from recommendations.item_popularity"
             " where week = $week order by lifecycle, popularity_rank",
             weeks,
         ),
         production.read(
             "select item_id, neighbour_id, similarity from recommendations.item_neighbours"
             " where week = $learned",
+            weeks,
+        ),
+        production.read(
+            "select antecedent as because_id, consequent as item_id, lift_low as score"
+            " from recommendations.basket_rules where week = $learned and level = 'product'"
+            " and antecedent_size = 1 order by rule_rank",
             weeks,
         ),
         production.row(
@@ -371,6 +393,11 @@ def _model(known: _Known, names: pl.Series, categories: pl.Series) -> Model:
         similar,
         categories,
         favourites.select("item", "share", segment="lifecycle"),
+        known.rules.select(
+            because=pl.Series(numbers_of(known.rules["because_id"], names)),
+            item=pl.Series(numbers_of(known.rules["item_id"], names)),
+            score=pl.col("score"),
+        ).filter(pl.col("because") >= 0, pl.col("item") >= 0),
     )
 
 
@@ -425,9 +452,9 @@ def _chosen(lines: pl.DataFrame, since: date) -> tuple[Blend, np.ndarray, int] |
     names = lines["item_id"].unique().sort()
     baskets = baskets_of(lines, names, "event_date")
     before = lines.filter(pl.col("event_date") < since)
-    counts = before.group_by("item_id").agg(pl.col("user_id").n_unique())
+    counts = before.select("user_id", "item_id").unique().group_by("item_id").len()
     popularity = np.zeros(len(names))
-    popularity[numbers_of(counts["item_id"], names)] = counts["user_id"].to_numpy() / max(
+    popularity[numbers_of(counts["item_id"], names)] = counts["len"].to_numpy() / max(
         before["user_id"].n_unique(), 1
     )
     first = (since - date(1970, 1, 1)).days
@@ -497,6 +524,7 @@ def tables(contracts: Mapping[str, TableContract], given: Recommending) -> list[
             weekly={
                 "recommendations.item_popularity": (-1, -1),
                 "recommendations.item_neighbours": (-LEARNED_EVERY_WEEKS, -1),
+                "recommendations.basket_rules": (-LEARNED_EVERY_WEEKS, -1),
                 "recommendations.blends": (-LEARNED_EVERY_WEEKS, -1),
             },
             kinds=frozenset({"duckdb", "polars", "table"}),

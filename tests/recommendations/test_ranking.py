@@ -16,8 +16,9 @@ from promo_assets.recommendations.baskets import Baskets, baskets_of, decayed, h
 from promo_assets.recommendations.evaluation import GRID, interval, learned, overall, per_user
 from promo_assets.recommendations.neighbours import neighbours_of
 from promo_assets.recommendations.ranking import (
-    LISTED,
+    EXPLORED,
     PER_CATEGORY,
+    REPEATED,
     Blend,
     Model,
     Visits,
@@ -50,6 +51,7 @@ def model(categories: list[str | None] | None = None, similar: csr_matrix | None
         csr_matrix((count, count)) if similar is None else similar,
         pl.Series(categories or [None] * count, dtype=pl.String),
         favourites,
+        pl.DataFrame({"because": [0, 1], "item": [28, 27], "score": [2.0, 3.0]}),
     )
 
 
@@ -91,9 +93,9 @@ def test_lists_are_apart_in_order_and_complete() -> None:
         own = bought[visit]
         assert [own[item] > 0 for item in rows["item"]] == [kind == "repeat"] * rows.height
         assert rows["times"].to_list() == [round(own[item]) for item in rows["item"]]
-        assert rows.height == min(
-            LISTED, int((own > 0).sum() if kind == "repeat" else (own == 0).sum())
-        )
+        if kind != "complement":
+            most, possible = (REPEATED, own > 0) if kind == "repeat" else (EXPLORED, own == 0)
+            assert rows.height == min(most, int(possible.sum()))
 
 
 def test_repeat_scores_are_the_blends() -> None:
@@ -121,6 +123,15 @@ def test_what_is_like_a_purchase_comes_first_and_tells_why() -> None:
     assert (first["item"], first["because"]) == (29, 0)
 
 
+def test_a_complement_joins_what_was_bought_from_another_category() -> None:
+    told = pl.DataFrame({"user_id": "u", "event_date": FIRST, "item_id": ["i00", "i01"]})
+    baskets = baskets_of(told, NAMES, "event_date")
+    categories: list[str | None] = ["A"] * 28 + ["B"] * 2
+    found = recommend(visits(baskets), baskets, model(categories))
+    (row,) = found.filter(pl.col("kind") == "complement").iter_rows(named=True)
+    assert (row["item"], row["because"], row["score"], row["times"]) == (28, 0, 2.0, 0)
+
+
 def test_explore_holds_few_of_a_category() -> None:
     categories: list[str | None] = ["A"] * 20 + ["B"] * 5 + [None] * 5
     baskets = baskets_of(lines(users=1), NAMES, "event_date")
@@ -137,9 +148,9 @@ def test_who_bought_nothing_gets_what_is_like_what_they_saw_then_what_others_buy
     seen = csr_matrix(([1.0], ([0], [3])), (1, len(NAMES)))
     visit = Visits(np.array([-1]), np.array([0]), pl.Series(["new"]), seen)
     found = recommend(visit, empty, model(similar=similar))
-    assert found["kind"].unique().to_list() == ["explore"]
+    assert "repeat" not in found["kind"].to_list()
     assert found["item"].to_list()[0] == 28
-    assert found.height == LISTED
+    assert found.filter(pl.col("kind") == "explore").height == EXPLORED
 
 
 def test_a_basket_of_ten_thousand_items_and_a_user_of_many_events_are_bounded() -> None:

@@ -1,4 +1,4 @@
-"""Recommendations as tables: a day alone is the same, knows no future, and has a gate that finds."""
+"""Recommendations as tables: a day alone is the same, no future is known, gates find."""
 
 from __future__ import annotations
 
