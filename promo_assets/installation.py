@@ -124,8 +124,7 @@ def versions(settings: Settings) -> Mapping[str, str]:
         decided["offers"] = strategy.catalogue_version(settings.catalogue)
     except OSError:  # Whoever reads it says what is wrong.
         decided["offers"] = None
-    consented = {name: decided[name] for name in ("consent_purposes", "consent_unknown")}
-    return {"strategy": _hash(decided), "recommendations": _hash(consented)}
+    return dict.fromkeys(("strategy", "recommendations"), _hash(decided))
 
 
 def _hash(told: Mapping[str, object]) -> str:
@@ -153,4 +152,4 @@ def deciding(settings: Settings) -> strategy.Given:
 
 def recommending(settings: Settings) -> recommendations.Recommending:
     """What recommendations depend on."""
-    return recommendations.Recommending(consent(settings), settings.threads)
+    return recommendations.Recommending(consent(settings), settings.threads, deciding(settings))

@@ -29,7 +29,9 @@ TRAINING = dg.AssetSelection.assets(
     "recommendations/item_neighbours",
     "recommendations/item_popularity",
 )
-STRATEGIES = dg.AssetSelection.assets("strategy/segment_strategy", "strategy/assignments")
+STRATEGIES = dg.AssetSelection.assets(
+    "strategy/segment_strategy", "strategy/assignments", "recommendations/user_offers"
+)
 DIMENSIONS = dg.AssetSelection.assets(
     "core/calendar",
     "core/event_types",

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from promo_assets.contract.days import week_of
 from promo_assets.contract.tables import TableContract
 from promo_assets.people.consent import ConsentRule, barred_sql
+from promo_assets.strategy.offers.catalogue import MOST_CAP_DAYS
+from promo_assets.tables.strategy import Given, catalogue_of, users_parameters, users_sql
 from promo_assets.tables.table import Production, Table
 
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from promo_assets.recommendations.baskets import Baskets, Numbers
+    from promo_assets.recommendations.offers import Item
     from promo_assets.recommendations.ranking import Blend, Model
+    from promo_assets.strategy.offers.catalogue import Catalogue
 
 WEEK = timedelta(days=7)
 LEARNED_EVERY_WEEKS = 4
@@ -160,12 +164,55 @@ from core.items where category is not null
 GONE = "select item_id from core.items where in_stock = false"
 
 
+LISTED_DAYS = 90
+"""Days for which a user's lists hold."""
+
+DUE = """
+select as_of_date, user_id from recommendations.user_items
+where as_of_date >= $start and as_of_date < $end
+union
+select as_of_date, user_id from strategy.assignments
+where as_of_date >= $start and as_of_date < $end and arm = 'offer'
+"""
+"""Whose offers are listed: users whose items were renewed, and who gets one."""
+
+SENT = """
+select as_of_date, user_id, offer_id from strategy.assignments
+where as_of_date >= $start and as_of_date < $end and arm = 'offer'
+    and list_contains($segments, segment)
+"""
+
+CARRIED = """
+with newest as (
+    select sent.as_of_date, sent.user_id, max(items.as_of_date) as renewed
+    from ({sent}) as sent
+    inner join recommendations.user_items as items
+        on items.user_id = sent.user_id and items.as_of_date <= sent.as_of_date
+        and items.as_of_date > sent.as_of_date - $listed
+    where items.as_of_date >= cast($start - to_days(cast($listed as integer)) as date)
+        and items.as_of_date < $end
+    group by sent.as_of_date, sent.user_id
+)
+select newest.as_of_date, newest.user_id, items.kind, items.item_id, items.because_item_id,
+    items.times_bought, cast(items.price as double) as price, known.category
+from newest
+inner join recommendations.user_items as items
+    on items.user_id = newest.user_id and items.as_of_date = newest.renewed
+left join core.items as known on known.item_id = items.item_id
+where known.in_stock is distinct from false
+order by newest.as_of_date, newest.user_id,
+    case items.kind when 'complement' then 1 when 'explore' then 2 else 3 end, items.kind_rank
+"""
+
+
 @dataclass(frozen=True)
 class Recommending:
-    """What the group depends on: the consent that a recommendation needs, and threads."""
+    """What the group depends on: the consent that a recommendation needs, threads, and what
+    strategies depend on."""
 
     consent: ConsentRule
     threads: int
+    deciding: Given
 
 
 def learned_in(week: date) -> bool:
@@ -279,6 +326,103 @@ def user_items(production: Production, given: Recommending) -> pl.DataFrame:
             rows = _recommended(told, seen.filter(of_week), baskets, model)
             frames.append(_priced(rows, known[week].popularity))
     return pl.concat(frames)
+
+
+def user_offers(production: Production, given: Recommending) -> pl.DataFrame:
+    """Each user's eligible offers in order, and what the assigned one carries."""
+    import polars as pl
+
+    from promo_assets.recommendations.offers import in_order
+    from promo_assets.strategy.allocation.decisions import candidate_values
+    from promo_assets.strategy.offers.rules import eligible
+
+    catalogue = catalogue_of(given.deciding.catalogue)
+    bounds = users_parameters(production.days, production.parts, given.consent)
+    users = production.read(
+        f"select * from ({users_sql(catalogue)}) as users semi join ({DUE}) as due"
+        " on due.as_of_date = users.as_of_date and due.user_id = users.user_id"
+        " order by users.as_of_date, users.user_id",
+        bounds,
+    )
+    effects = production.read(
+        "select * from strategy.offer_effects where as_of_date >= $start and as_of_date < $end"
+        " order by as_of_date, segment, offer_id",
+        bounds,
+    )
+    sent = production.read(SENT, bounds)
+    carrying = _carrying(production, bounds, users, sent, catalogue)
+    frames = [production.frame()]
+    for (day,), of_day in users.partition_by("as_of_date", as_dict=True).items():
+        known = effects.filter(pl.col("as_of_date") == day)
+        mask = eligible(of_day, catalogue, day).mask
+        worth = candidate_values(of_day, known, catalogue, mask, given.deciding.margin_rate)
+        told = of_day.select("as_of_date", "user_id", "segment").with_row_index("user")
+        drawn = told.join(sent, on=["as_of_date", "user_id"], how="left", maintain_order="left")
+        ranked = in_order(worth.value, worth.cost, catalogue.ids, drawn["offer_id"].to_list())
+        evidence = known.select("segment", "offer_id", "evidence")
+        rows = (
+            ranked.join(told.cast({"user": pl.Int64}), on="user")
+            .join(evidence, on=["segment", "offer_id"], how="left")
+            .join(carrying, on=["as_of_date", "user_id", "offer_id"], how="left")
+            .with_columns(
+                reason=pl.when(pl.col("expected_value") > pl.col("expected_cost"))
+                .then(pl.format("should earn more than it costs ({} evidence)", "evidence"))
+                .otherwise(pl.format("is not expected to earn its cost ({} evidence)", "evidence"))
+            )
+            .sort("user_id", "offer_rank")
+        )
+        schema = production.frame().schema
+        frames.append(rows.select(pl.col(name).cast(kind) for name, kind in schema.items()))
+    return pl.concat(frames)
+
+
+def _carrying(
+    production: Production,
+    bounds: Mapping[str, Any],
+    users: pl.DataFrame,
+    sent: pl.DataFrame,
+    catalogue: Catalogue,
+) -> pl.DataFrame:
+    """as_of_date, user_id, offer_id, items, items_reason of the offers that are ``sent``."""
+    import polars as pl
+
+    from promo_assets.recommendations.offers import carried
+
+    offers = {offer.id: offer for offer in catalogue.offers}
+    listed = production.read(CARRIED.format(sent=SENT), {**bounds, "listed": LISTED_DAYS})
+    items: dict[tuple[date, str], list[Item]] = {}
+    for row in listed.iter_rows(named=True):
+        items.setdefault((row["as_of_date"], row["user_id"]), []).append(_item(row))
+    spend = (pl.col("gross_90d") - pl.col("discount_90d")).cast(pl.Float64)
+    usual = {
+        (day, user): basket
+        for day, user, basket in users.select(
+            "as_of_date", "user_id", spend / pl.when(pl.col("orders_90d") > 0).then("orders_90d")
+        ).iter_rows()
+    }
+    rows = []
+    for day, user, offer_id in sent.iter_rows():
+        offer = offers[offer_id]
+        threshold = float(offer.min_spend) if offer.min_spend is not None else None
+        told = carried(
+            items.get((day, user), []), usual.get((day, user)), threshold, offer.eligible.categories
+        )
+        rows.append((day, user, offer_id, " + ".join(told.items) or None, told.reason))
+    names = ("as_of_date", "user_id", "offer_id", "items", "items_reason")
+    types = (pl.Date, *[pl.String] * 4)
+    return pl.DataFrame(rows, dict(zip(names, types, strict=True)), orient="row")
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    from promo_assets.recommendations.offers import Item
+
+    because = row["because_item_id"]
+    why = {
+        "complement": f"joins baskets with {because}, never bought",
+        "explore": f"like {because}, never bought" if because else "popular, never bought",
+        "repeat": f"bought in {row['times_bought']} of the last baskets",
+    }[row["kind"]]
+    return Item(row["item_id"], row["price"], row["category"], why)
 
 
 def _recommended(
@@ -527,6 +671,23 @@ def tables(contracts: Mapping[str, TableContract], given: Recommending) -> list[
                 "recommendations.basket_rules": (-LEARNED_EVERY_WEEKS, -1),
                 "recommendations.blends": (-LEARNED_EVERY_WEEKS, -1),
             },
+            kinds=frozenset({"duckdb", "polars", "table"}),
+        ),
+        Table(
+            contracts["recommendations.user_offers"],
+            "recommendations",
+            partial(user_offers, given=given),
+            version,
+            grid="day_segment",
+            inputs={
+                "recommendations.user_items": LISTED_DAYS,
+                "segments.user_segments": 0,
+                "features.user_features": 0,
+                "core.events": MOST_CAP_DAYS,
+                "core.identities": 0,
+                "strategy.offer_effects": 0,
+            },
+            segmented=("strategy.assignments",),
             kinds=frozenset({"duckdb", "polars", "table"}),
         ),
     ]

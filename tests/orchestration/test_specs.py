@@ -49,6 +49,7 @@ GRAPH = {
         "recommendations/item_neighbours",
         "recommendations/item_popularity",
         "recommendations/user_items",
+        "recommendations/user_offers",
     },
     "report": {"report/daily_report"},
     "segments": {"segments/segment_summary", "segments/user_segments"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,22 +13,26 @@ import pytest
 from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.contract.project import EXPECTATIONS
+from promo_assets.contract.segments import SEGMENTS
 from promo_assets.contract.tables import load_contracts
-from promo_assets.people.consent import ConsentRule
 from promo_assets.tables import recommendations
-from promo_assets.tables.table import Produce, Production
+from promo_assets.tables.recommendations import Recommending
+from promo_assets.tables.table import Production
 
 if TYPE_CHECKING:
     from tests.support.shop import Rows, Shop
 
 CONTRACTS = load_contracts(EXPECTATIONS)
-RECOMMENDING = recommendations.Recommending(ConsentRule(("marketing",), True), 1)
-PRODUCERS: dict[str, Produce] = {
-    "basket_rules": recommendations.basket_rules,
-    "blends": recommendations.blends,
-    "item_neighbours": lambda told: recommendations.item_neighbours(told, 1),
-    "item_popularity": recommendations.item_popularity,
-    "user_items": lambda told: recommendations.user_items(told, RECOMMENDING),
+PRODUCERS: dict[str, Callable[[Production, Recommending], Any]] = {
+    "basket_rules": lambda told, given: recommendations.basket_rules(told),
+    "blends": lambda told, given: recommendations.blends(told),
+    "item_neighbours": lambda told, given: recommendations.item_neighbours(told, 1),
+    "item_popularity": lambda told, given: recommendations.item_popularity(told),
+}
+WEEKLY = tuple(PRODUCERS)
+PRODUCERS |= {
+    "user_items": recommendations.user_items,
+    "user_offers": recommendations.user_offers,
 }
 LEARNED = date(2024, 1, 8)
 """The one week of the shop's first thirty days in which is learned."""
@@ -41,15 +45,16 @@ def opened(shop: Shop) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def produced(
-    connection: duckdb.DuckDBPyConnection, table: str, first: date, days: int = 1, **told: Any
+    connection: duckdb.DuckDBPyConnection, shop: Shop, table: str, first: date, days: int = 1
 ) -> Rows:
     """What ``table`` would be in the days from ``first`` on, or the week that begins then."""
     window = Window(first, first + timedelta(days=days))
     contract = CONTRACTS[f"recommendations.{table}"]
     weeks = tuple(day for day in window.days if day.weekday() == 0)
-    note = told.get("note", lambda said: None)
-    production = Production(contract, connection, window, (), weeks, "test", print, note)
-    return sorted(PRODUCERS[table](production).rows(), key=str)  # type: ignore[union-attr]
+    parts = SEGMENTS if table == "user_offers" else ()
+    production = Production(contract, connection, window, parts, weeks, "test", print, dict)
+    given = installation.recommending(shop.settings)
+    return sorted(PRODUCERS[table](production, given).rows(), key=str)
 
 
 def published(connection: duckdb.DuckDBPyConnection, table: str, first: date, days: int) -> Rows:
@@ -66,9 +71,10 @@ def published(connection: duckdb.DuckDBPyConnection, table: str, first: date, da
 def test_a_day_alone_has_the_rows_of_the_range(thirty_days: Shop, offset: int) -> None:
     day = thirty_days.day(offset)
     with opened(thirty_days) as connection:
-        assert produced(connection, "user_items", day) == published(
-            connection, "user_items", day, 1
-        )
+        for table in ("user_items", "user_offers"):
+            rows = published(connection, table, day, 1)
+            assert rows
+            assert produced(connection, thirty_days, table, day) == rows
 
 
 def test_the_future_changes_no_recommendation(open_shop: Shop) -> None:
@@ -77,11 +83,7 @@ def test_the_future_changes_no_recommendation(open_shop: Shop) -> None:
     with opened(open_shop) as connection:
         connection.execute("begin")
         items = published(connection, "user_items", day, 1)
-        weekly = {
-            table: published(connection, table, LEARNED, 7)
-            for table in PRODUCERS
-            if table != "user_items"
-        }
+        weekly = {table: published(connection, table, LEARNED, 7) for table in WEEKLY}
         connection.execute(
             "update core.events set item_id = 'item-0', user_id = 'uSomebodyElse'"
             " where event_date > ?",
@@ -92,12 +94,12 @@ def test_the_future_changes_no_recommendation(open_shop: Shop) -> None:
             [day - timedelta(days=day.weekday())],
         )
         assert items
-        assert produced(connection, "user_items", day) == items
+        assert produced(connection, open_shop, "user_items", day) == items
         connection.execute(
             "update core.events set item_id = 'item-0' where event_date >= ?", [end_of_learned]
         )
         for table, rows in weekly.items():
-            assert produced(connection, table, LEARNED, 7) == rows
+            assert produced(connection, open_shop, table, LEARNED, 7) == rows
         connection.execute("rollback")
 
 
@@ -105,9 +107,9 @@ def test_the_past_does_change_recommendations(open_shop: Shop) -> None:
     day = open_shop.day(24)
     with opened(open_shop) as connection:
         connection.execute("begin")
-        before = produced(connection, "user_items", day)
+        before = produced(connection, open_shop, "user_items", day)
         connection.execute("update core.events set item_id = 'item-0' where event_date < ?", [day])
-        assert produced(connection, "user_items", day) != before
+        assert produced(connection, open_shop, "user_items", day) != before
         connection.execute("rollback")
 
 
@@ -115,38 +117,34 @@ def test_who_refuses_and_what_is_sold_out_is_left_out(open_shop: Shop) -> None:
     day = open_shop.day(24)
     with opened(open_shop) as connection:
         connection.execute("begin")
-        before = produced(connection, "user_items", day)
+        before = produced(connection, open_shop, "user_items", day)
         user, item = before[0][1], before[0][4]
         connection.execute(
             "insert into core.consents values (?, 'account', 'marketing', false, ?)", [user, day]
         )
         connection.execute("delete from core.items")
         connection.execute("insert into core.items (item_id, in_stock) values (?, false)", [item])
-        after = produced(connection, "user_items", day)
+        after = produced(connection, open_shop, "user_items", day)
         assert {row[1] for row in after} == {row[1] for row in before} - {user}
         assert item not in {row[4] for row in after}
         connection.execute("rollback")
 
 
-def test_no_events_and_no_items_give_no_rows(new_shop: Shop, tmp_path: Any) -> None:
+def test_no_events_and_no_items_give_no_rows(new_shop: Shop) -> None:
+    new_shop.folder.mkdir()
     connection = duckdb.connect()
-    for name in (
-        "core.events",
-        "core.items",
-        "core.identities",
-        "core.consents",
-        "core.calendar",
-        "profiles.user_profiles",
-        *(f"recommendations.{table}" for table in PRODUCERS),
-    ):
-        connection.execute(f"create schema if not exists {name.split('.')[0]}")
-        columns = ", ".join(f"{key} {kind}" for key, kind in CONTRACTS[name].types.items())
+    for name, contract in CONTRACTS.items():
+        connection.execute(f"create schema if not exists {contract.schema_name}")
+        columns = ", ".join(f"{key} {kind}" for key, kind in contract.types.items())
         connection.execute(f"create table {name} ({columns})")
-    found = {table: len(produced(connection, table, LEARNED, 7)) for table in PRODUCERS}
+    found = {table: len(produced(connection, new_shop, table, LEARNED, 7)) for table in PRODUCERS}
     assert found == dict.fromkeys(PRODUCERS, 0) | {"blends": 1}
 
 
 MUTATED = {
+    ("user_offers", "offers_are_in_order"): "offer_rank = offer_rank + 1",
+    ("user_offers", "assigned_offers_are_those_of_assignments"): "is_assigned = not is_assigned",
+    ("user_offers", "offers_are_in_the_catalogue"): "offer_id = 'gone'",
     ("user_items", "lists_are_in_order"): "score = 1000 where kind_rank = 2",
     ("user_items", "kinds_are_apart"): "times_bought = 0 where kind = 'repeat'",
     ("user_items", "users_dealt_with_items"): "user_id = 'nobody'",
