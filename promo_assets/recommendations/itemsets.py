@@ -21,7 +21,7 @@ class Limits:
     ``least`` of them; of a larger basket only the ``cap`` most frequent items are counted."""
 
     support: Mapping[str, float]
-    least: int = 20
+    least: int = 10
     cap: int = 100
 
     @property

@@ -25,7 +25,7 @@ PER_CATEGORY = 3
 """Explore items of one category at most."""
 CONSIDERED = 40
 """Explore items that the limit by category chooses from."""
-INTERESTS = 200
+INTERESTS = 100
 """Items of a user that likeness starts from: the most recent and frequent ones."""
 SEEN = 0.3
 """What an item weighs that the user looked at that day, where one just bought weighs 1."""

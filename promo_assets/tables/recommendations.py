@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from promo_assets.strategy.offers.catalogue import Catalogue
 
 WEEK = timedelta(days=7)
-LEARNED_EVERY_WEEKS = 4
-"""Weeks between rules, neighbours and blends: they change slowly. Other weeks have no rows."""
+LEARNED_EVERY_WEEKS = 8
+"""Weeks between rules, neighbours and blends: they change slowly, and a year of them takes a minute
+where each week learns. Other weeks have no rows."""
 RULE_DAYS = 56
 """Days up to a week's Sunday whose baskets make rules."""
 RECENT_DAYS = 91
@@ -216,9 +217,9 @@ class Recommending:
 
 
 def learned_in(week: date) -> bool:
-    """Whether rules, neighbours and the blend are learned in this week: every n-th since 1970,
+    """Whether rules, neighbours and the blend are learned in this week: every n-th by the calendar,
     whatever the range is."""
-    return (week.toordinal() // 7) % LEARNED_EVERY_WEEKS == 0
+    return (week.toordinal() // 7) % LEARNED_EVERY_WEEKS == LEARNED_EVERY_WEEKS // 2
 
 
 def basket_rules(production: Production) -> pl.DataFrame:

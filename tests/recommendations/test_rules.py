@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,6 +17,8 @@ from scipy.stats import binomtest, false_discovery_control, fisher_exact
 
 from promo_assets.recommendations.itemsets import Limits, itemsets_sql
 from promo_assets.recommendations.rules import ITEMS, corrected, rules_of
+from promo_assets.simulation.folder import Options
+from promo_assets.simulation.simulate import simulate
 
 Basket = Sequence[str]
 
@@ -150,3 +153,20 @@ def test_q_values_are_those_of_scipy() -> None:
     values = [round(draw.random() ** 4, 2) for _ in range(50)]
     found = pl.DataFrame({"p_value": values}).select(corrected()).to_series()
     assert found.to_list() == pytest.approx(false_discovery_control(values, method="by").tolist())
+
+
+@pytest.mark.slow
+def test_planted_pairs_of_the_simulated_shop_are_found(tmp_path: Path) -> None:
+    simulate(Options(users=10_000, assignment="none"), 56, tmp_path / "shop")
+    planted = pl.read_parquet(tmp_path / "shop" / "truth" / "pairs.parquet")
+    truth = {frozenset(pair) for pair in planted.select("item_a", "item_b").iter_rows()}
+    events = tmp_path / "shop" / "events" / "*" / "*.parquet"
+    baskets = (
+        f"select 'product' as level, order_id as basket, item_id as item"
+        f" from read_parquet('{events}') where event_type = 'purchase' and item_id is not null"
+    )
+    limits = Limits({"product": 0.001})
+    rules = rules_of(duckdb.connect().execute(itemsets_sql(baskets), limits.parameters).pl(), 500)
+    found = {frozenset(pair) for pair in rules.select("antecedent", "consequent").iter_rows()}
+    assert len(found & truth) >= 0.7 * len(truth)
+    assert len(found & truth) >= 0.7 * len(found)
