@@ -25,7 +25,7 @@ from promo_assets.people.pseudonyms import PUBLIC_SOURCES
 from promo_assets.privacy.retention import retain
 from promo_assets.settings import Settings, load_settings
 from promo_assets.sources import deliveries
-from promo_assets.tables import events, models, propensity, stale, strategy
+from promo_assets.tables import events, models, propensity, recommendations, stale, strategy
 from promo_assets.tables.table import Table
 
 
@@ -40,6 +40,7 @@ def build_tables(settings: Settings) -> list[Table]:
             *events.tables(contracts, installation.intake(settings)),
             *propensity.tables(contracts, installation.learning(settings)),
             *strategy.tables(contracts, installation.deciding(settings)),
+            *recommendations.tables(contracts, installation.recommending(settings)),
         ]
         known = [table.contract.table for table in python]
         sql = models.tables(MODELS, contracts, known)

@@ -22,7 +22,7 @@ from promo_assets.privacy.erasure import Place
 from promo_assets.settings import Settings
 from promo_assets.sources import Delivery
 from promo_assets.strategy.experiments.experiment import Holdout
-from promo_assets.tables import events, propensity, strategy
+from promo_assets.tables import events, propensity, recommendations, strategy
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.reading import Read
 from promo_assets.warehouse.reading import reading as read_tables
@@ -115,7 +115,8 @@ def versions(settings: Settings) -> Mapping[str, str]:
     except OSError:  # Whoever reads it says what is wrong.
         decided["catalogue"] = ""
     told = json.dumps(decided, sort_keys=True)
-    return {"strategy": hashlib.sha256(told.encode()).hexdigest()[:8]}
+    version = hashlib.sha256(told.encode()).hexdigest()[:8]
+    return dict.fromkeys(("strategy", "recommendations"), version)
 
 
 def deciding(settings: Settings) -> strategy.Given:
@@ -135,3 +136,8 @@ def deciding(settings: Settings) -> strategy.Given:
         ),
         consent(settings),
     )
+
+
+def recommending(settings: Settings) -> recommendations.Recommending:
+    """What recommendations depend on."""
+    return recommendations.Recommending(consent(settings), settings.threads, deciding(settings))

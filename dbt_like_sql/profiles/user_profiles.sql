@@ -38,7 +38,9 @@ interests as (
             as category_2,
         max(case when kind = 'category' and strength_rank = 3 then value end)
             as category_3,
-        max(case when kind = 'brand' and strength_rank = 1 then value end) as brand
+        max(case when kind = 'brand' and strength_rank = 1 then value end) as brand,
+        max(case when kind = 'price_band' and strength_rank = 1 then value end)
+            as price_band
     from profiles.user_interests
     where as_of_date >= cast($start - interval 90 day as date) and as_of_date < $end
     group by user_id, as_of_date
@@ -60,7 +62,8 @@ daily_interests as (
         interest_spans.category_1,
         interest_spans.category_2,
         interest_spans.category_3,
-        interest_spans.brand
+        interest_spans.brand,
+        interest_spans.price_band
     from interest_spans
     inner join calendar
         on calendar.day >= interest_spans.renewed_on
@@ -166,6 +169,7 @@ select
     daily_interests.category_2 as top_category_2,
     daily_interests.category_3 as top_category_3,
     daily_interests.brand as top_brand,
+    daily_interests.price_band as top_price_band,
     case
         when orders_life = 0 then null
         when orders_app_life = most_orders_in_channel then 'app'

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from promo_assets.settings import Settings
     from promo_assets.tables.table import Table
 
-GROUPS = ("events", "features", "profiles", "propensity", "segments", "strategy", "report")
+GROUPS = (
+    "events",
+    "features",
+    "profiles",
+    "propensity",
+    "segments",
+    "strategy",
+    "recommendations",
+    "report",
+)
 
 ENGINEERS = Group("Run and repair", sort_key=1)
 MERCHANDISERS = Group("Decide and export", sort_key=2)

@@ -21,6 +21,7 @@ from promo_assets.settings import Settings
 from promo_assets.warehouse.reading import Read, row
 
 TOP_FEATURES = 5
+TOP_PRODUCTS = 3
 WIDTH = 12
 
 SNAPSHOT = "select * from features.user_features where user_id = $user and as_of_date = $day"
@@ -34,6 +35,18 @@ where scores.user_id = $user and scores.as_of_date = $day
 """
 ASSIGNMENT = "select * from strategy.assignments where user_id = $user and as_of_date = $day"
 PRICE = "select * from strategy.budget_prices where as_of_date = $day"
+ITEMS = """
+select items.* from recommendations.user_items as items
+inner join (
+    select max(as_of_date) as renewed from recommendations.user_items
+    where user_id = $user and as_of_date <= $day and as_of_date > $day - 90
+) as newest on items.as_of_date = newest.renewed
+where items.user_id = $user order by items.kind, items.kind_rank
+"""
+OFFERED = """
+select offer_id, items, items_reason from recommendations.user_offers
+where user_id = $user and as_of_date = $day and is_assigned
+"""
 EFFECTS = "select * from strategy.offer_effects where as_of_date = $day order by segment, offer_id"
 KNOWN = """
 select min(as_of_date) as first, max(as_of_date) as last
@@ -67,6 +80,7 @@ def explain(user: str, day: date, read: Read, settings: Settings) -> str:
     lines += _behaviour(snapshot.row(0, named=True), row(read, PROFILE, keys))
     lines += _segment(row(read, SEGMENT, keys))
     lines += _propensity(snapshot, row(read, SCORE, keys), settings)
+    lines += _products(read(ITEMS, keys), row(read, OFFERED, keys))
     lines += _offers(read, keys, settings)
     lines += _decision(row(read, ASSIGNMENT, keys), day)
     return "\n".join(lines)
@@ -102,7 +116,8 @@ def _behaviour(snapshot: Mapping[str, Any], profile: Mapping[str, Any] | None) -
         "Profile",
         f"{profile['lifecycle']}; RFM {profile['rfm'] or 'unknown'}; price sensitivity "
         f"{'unknown' if sensitivity is None else f'{sensitivity:.2f}'}; buys "
-        f"{', '.join(filter(None, interests)) or 'nothing known'}",
+        f"{', '.join(filter(None, interests)) or 'nothing known'}"
+        + (f", mostly at {band} a piece" if (band := profile["top_price_band"]) else ""),
     )
 
 
@@ -143,6 +158,35 @@ def _propensity(
     values = snapshot.row(0, named=True)
     for name in strongest:
         yield _told("", f"{weights[name]:+.3f} log-odds  {name} = {_shown(values[name])}")
+
+
+def _products(items: pl.DataFrame, offered: Mapping[str, Any] | None) -> Iterator[str]:
+    """The newest lists of products with reasons, and what the assigned offer carries."""
+    if not items.height:
+        yield _told("Products", "none: the user dealt with no item in 90 days, or allows no offers")
+    kinds = {"repeat": "to buy again", "explore": "to try", "complement": "with what they buy"}
+    title = "Products"
+    for kind, words in kinds.items():
+        of_kind = items.filter(pl.col("kind") == kind).head(TOP_PRODUCTS)
+        if of_kind.height:
+            told = ", ".join(_product(item) for item in of_kind.iter_rows(named=True))
+            yield _told(title, f"{words}: {told}")
+            title = ""
+    if offered is not None:
+        yield _told(
+            "Carries",
+            f"{offered['offer_id']}: {offered['items'] or 'nothing'} ({offered['items_reason']})",
+        )
+
+
+def _product(item: Mapping[str, Any]) -> str:
+    because = item["because_item_id"]
+    why = {
+        "repeat": f"bought in {item['times_bought']} of the last baskets",
+        "explore": f"like {because}" if because else "popular",
+        "complement": f"joins {because}, lift at least {item['score']:.1f}",
+    }[item["kind"]]
+    return f"{item['item_id']} ({why})"
 
 
 def _offers(read: Read, keys: Mapping[str, Any], settings: Settings) -> Iterator[str]:

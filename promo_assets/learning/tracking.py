@@ -112,6 +112,20 @@ class Tracking:
         self.client.set_terminated(run_id, "FINISHED")
         return Logged(run_id, version, record.sha256)
 
+    def note(self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+        """Log an evaluation that makes no model as a new run; its id."""
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        run_id = str(self.client.create_run(self._experiment(), run_name=name).info.run_id)
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(key, value, now, 0) for key, value in sorted(metrics.items())],
+            params=[Param(key, str(value)) for key, value in sorted(params.items())],
+        )
+        self.client.set_terminated(run_id, "FINISHED")
+        return run_id
+
     @contextmanager
     def model_files(self, version: int) -> Iterator[Path]:
         """The folder of a registered version's own files, for the time of the block.

@@ -21,9 +21,17 @@ from promo_assets.tables.table import Table
 
 SCHEDULED_GROUPS = ("events", "features", "profiles")
 TRAINING = dg.AssetSelection.assets(
-    "propensity/training_set", "propensity/trainings", "propensity/champions"
+    "propensity/training_set",
+    "propensity/trainings",
+    "propensity/champions",
+    "recommendations/basket_rules",
+    "recommendations/blends",
+    "recommendations/item_neighbours",
+    "recommendations/item_popularity",
 )
-STRATEGIES = dg.AssetSelection.assets("strategy/segment_strategy", "strategy/assignments")
+STRATEGIES = dg.AssetSelection.assets(
+    "strategy/segment_strategy", "strategy/assignments", "recommendations/user_offers"
+)
 DIMENSIONS = dg.AssetSelection.assets(
     "core/calendar",
     "core/event_types",
@@ -37,7 +45,10 @@ DIMENSIONS = dg.AssetSelection.assets(
 DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS) - DIMENSIONS
 REPORT = dg.AssetSelection.assets("report/daily_report", "strategy/export")
 DECISIONS = (
-    dg.AssetSelection.groups("propensity", "segments", "strategy") - TRAINING - STRATEGIES - REPORT
+    dg.AssetSelection.groups("propensity", "segments", "strategy", "recommendations")
+    - TRAINING
+    - STRATEGIES
+    - REPORT
 )
 DEADLINE = "0 8 * * *"
 """Every morning at 08:00 UTC yesterday's tables must be there."""

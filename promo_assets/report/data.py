@@ -102,6 +102,11 @@ QUERIES = {
     "rejected": """
         select event_date as day, reason, count(*) as events from core.rejected_events
         where event_date >= $start and event_date < $end group by all order by day, events desc""",
+    "rules": """
+        select week as day, * exclude (week) from recommendations.basket_rules
+        where level <> 'product' and rule_rank <= 8 and week < $end
+            and week >= cast($start - interval 90 day as date)
+        order by week, level, rule_rank""",
     "trainings": """
         select week as day, * exclude (week) from propensity.trainings
         where status = 'trained' and week < $end order by week""",
@@ -144,7 +149,7 @@ def read_days(
     }
     by_day: dict[str, dict[date, list[Row]]] = {}
     for topic, rows in fetched.items():
-        if topic not in ("volumes", "checked", "trainings"):
+        if topic not in ("volumes", "checked", "rules", "trainings"):
             days = by_day.setdefault(topic, {})
             for row in rows:
                 days.setdefault(row["day"], []).append(row)
@@ -154,4 +159,6 @@ def read_days(
         topics["volumes"] = [row for row in fetched["volumes"] if since <= row["day"] <= day]
         topics["checked"] = fetched["checked"]
         topics["trainings"] = fetched["trainings"]
+        known = [row for row in fetched["rules"] if row["day"] + timedelta(days=7) <= day]
+        topics["rules"] = [row for row in known if row["day"] == known[-1]["day"]]
         yield DayReport(day, topics, waits.get(day, ()))

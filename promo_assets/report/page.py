@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -54,8 +55,19 @@ def render(report: DayReport) -> str:
         use_cases=list(use_cases(report)),
         programme=next(reversed(report.rows("programme")), None),
         training=report.training,
+        rules=_rules(report.rows("rules")),
         checked=next(iter(report.rows("checked")), None),
     )
+
+
+def _rules(rows: list[Row]) -> list[dict[str, Any]]:
+    """Rules with a picture of their lift: doublings, with the interval."""
+    lifts = [[math.log2(row[name]) for name in ("lift_low", "lift", "lift_high")] for row in rows]
+    reach = max((high for _, _, high in lifts), default=1.0)
+    return [
+        dict(row) | {"chart": interval(low, mid, high, reach)}
+        for row, (low, mid, high) in zip(rows, lifts, strict=True)
+    ]
 
 
 def totals(report: DayReport) -> dict[str, Any]:

@@ -350,6 +350,8 @@ def test_explain_fits_a_screen_and_agrees_with_what_was_published(
     told = of_shop(thirty_days, promo)("explain", "user-04", "--date", "2024-01-30")
     assert (told.code, told.err) == (0, "")
     assert len(told.out.splitlines()) <= 24
+    assert "to buy again: item-" in told.out
+    assert "to try: item-" in told.out
     assert segment in told.out
     assert reason in told.out.splitlines()[-1]
     assert (offer or "no offer") in told.out.splitlines()[-1], arm

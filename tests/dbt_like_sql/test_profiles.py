@@ -58,6 +58,33 @@ def test_category_interests_equal_points_halved_every_28_days(year: Shop) -> Non
         assert rows["share"].to_list() == [score / scores.total() for _, score in ranked]
 
 
+def test_price_bands_are_of_one_piece_or_of_the_list_price(shop: Shop) -> None:
+    shop.connection.execute("update core.items set list_price = 7 where item_id = 'i1'")
+    paid = {"quantity": 3, "unit_price": Decimal("1.99"), "discount": Decimal("5.00")}
+    shop.deliver(
+        [
+            shop.event("purchase", "u", 0, item_id="i0", **paid),
+            shop.event("view", "u", 0, item_id="i1"),
+            shop.event("view", "u", 0, item_id="i2"),
+        ]
+    )
+    shop.run(FIRST, on(1), PROFILES)
+
+    bands = shop.frame("profiles.user_interests", "kind = 'price_band'")
+    assert dict(bands.select("value", "score").iter_rows()) == {"1 to 2": 48, "5 to 10": 8}
+    assert profile(shop, "u", 0)["top_price_band"] == "1 to 2"
+
+
+def test_less_is_left_to_explore_the_more_is_known(shop: Shop) -> None:
+    bought = [shop.event("purchase", "v", 0, item_id="i0", order_id=f"o{n}") for n in range(9)]
+    shop.deliver([shop.event("view", "u", 0, item_id="i0"), *bought])
+    shop.run(FIRST, on(1), PROFILES)
+
+    found = shop.frame("profiles.user_interests", "kind = 'category'")
+    left = dict(found.select("user_id", "exploration_share").iter_rows())
+    assert left == {"u": 144 / (144 + 8), "v": 144 / (144 + 9 * 48)}
+
+
 def test_interests_are_renewed_on_the_first_day_of_a_week_with_an_item(shop: Shop) -> None:
     shop.deliver(
         [

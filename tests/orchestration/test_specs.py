@@ -43,6 +43,14 @@ GRAPH = {
         "propensity/training_set",
         "propensity/trainings",
     },
+    "recommendations": {
+        "recommendations/basket_rules",
+        "recommendations/blends",
+        "recommendations/item_neighbours",
+        "recommendations/item_popularity",
+        "recommendations/user_items",
+        "recommendations/user_offers",
+    },
     "report": {"report/daily_report"},
     "segments": {"segments/segment_summary", "segments/user_segments"},
     "strategy": {

@@ -98,6 +98,26 @@ def test_a_day_without_any_table_is_a_page_too(tmp_path: Path) -> None:
     assert "nothing was published for the day" in page.text
 
 
+def test_rules_are_shown_with_a_picture_from_the_week_after_they_were_learned(
+    open_shop: Shop,
+) -> None:
+    columns = (
+        "week, level, rule_rank, antecedent, antecedent_size, consequent, baskets, confidence,"
+        " lift, lift_low, lift_high, tests"
+    )
+    open_shop.query(
+        f"insert into recommendations.basket_rules ({columns}) values"
+        " (date '2024-01-15', 'category', 1, 'HOT DOGS', 1, 'BUNS', 900, .5, 4, 3, 5, 70)"
+    )
+    rules = report_of(open_shop, date(2024, 1, 22)).rows("rules")
+    assert [row["consequent"] for row in rules] == ["BUNS"]
+    page = checked(render(DayReport(DAY, {"rules": rules})))
+    for shown in ("HOT DOGS", "BUNS", "3.00 to 5.00", "70 tested"):
+        assert shown in page.text
+    assert "svg" in page.tags
+    assert report_of(open_shop, date(2024, 1, 21)).rows("rules") == []
+
+
 def test_a_day_that_waits_says_for_what_and_is_never_green(tmp_path: Path) -> None:
     told = "waits for core.events of 2024-01-09 (42 of 335 rows: unknown event type 'vieww')"
     with installation.reading(Settings(home=tmp_path)) as read:

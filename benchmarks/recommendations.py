@@ -1,0 +1,354 @@
+"""Recommenders on Complete Journey, in MLflow as experiment ``recommendations``; and their speed.
+
+Each user's last basket is foreseen from the 49 before it. Items in at least 17 baskets, baskets of
+at least 3 such items, users with at least 4 baskets; half of the users (drawn) choose every weight,
+the others are reported. Intervals: percentile bootstrap over users. ``--speed`` leaves the table
+out.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.sparse import csr_matrix
+
+from promo_assets.learning.tracking import Registry, Tracking
+from promo_assets.recommendations.baskets import Baskets, baskets_of, decayed, histories
+from promo_assets.recommendations.evaluation import (
+    GRID,
+    Candidates,
+    interval,
+    overall,
+    per_user,
+)
+from promo_assets.recommendations.itemsets import Limits, itemsets_sql
+from promo_assets.recommendations.neighbours import neighbours_of
+from promo_assets.recommendations.peers import factorised, tifu_neighbourhoods, tifu_vectors
+from promo_assets.recommendations.ranking import (
+    Blend,
+    Model,
+    Visits,
+    best,
+    cells_of,
+    recommend,
+    rows_of,
+    without,
+)
+from promo_assets.settings import load_settings
+from promo_assets.sources.complete_journey import CompleteJourney
+
+LINES = """
+with lines as (
+    select distinct
+        cast(household_id as varchar) as user_id, basket_id,
+        cast(product_id as varchar) as item_id,
+        min(transaction_timestamp) over (partition by basket_id) as moment
+    from read_parquet($transactions)
+),
+items as (select item_id from lines group by item_id having count(distinct basket_id) >= 17),
+kept as (select * from lines semi join items using (item_id)),
+baskets as (select basket_id from kept group by basket_id having count(*) >= 3)
+select
+    user_id, item_id,
+    dense_rank() over (partition by user_id order by moment, basket_id) as basket
+from kept semi join baskets using (basket_id)
+"""
+CATEGORIES = """
+select cast(product_id as varchar) as item_id, department || '/' || product_category as category
+from read_parquet($products)
+"""
+ALPHAS = (0.3, 0.5, 0.7, 0.9, 1.0)
+TOPS = (10, 20)
+LISTED = 20
+NO_RULES = pl.DataFrame(schema={"because": pl.Int64, "item": pl.Int64, "score": pl.Float64})
+Ranked = Mapping[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The users' histories, what they bought next, and who chooses weights."""
+
+    baskets: Baskets
+    at: npt.NDArray[np.int64]
+    oldest: npt.NDArray[np.int64]
+    truth: csr_matrix
+    popularity: npt.NDArray[np.float64]
+    past: csr_matrix
+    chooses: npt.NDArray[np.bool_]
+    categories: pl.Series
+    lines: pl.DataFrame
+
+    @property
+    def bought(self) -> csr_matrix:
+        return histories(self.baskets, self.at, decayed(1.0, 49), self.oldest)
+
+
+def trial(folder: Path) -> Trial:
+    """The protocol of the module on the package's files."""
+    connection = duckdb.connect()
+    lines = connection.execute(LINES, {"transactions": str(folder / "transactions.parquet")}).pl()
+    products = connection.execute(CATEGORIES, {"products": str(folder / "products.parquet")}).pl()
+    names = lines["item_id"].unique().sort()
+    baskets = baskets_of(lines, names, "basket")
+    count = np.diff(baskets.first)
+    last = (baskets.first[1:] - 1)[count >= 4]
+    at = last - 1
+    known = lines.filter(pl.col("basket") < pl.col("basket").max().over("user_id"))
+    past = histories(baskets, (baskets.first[1:] - 2)[count >= 2], decayed(1.0, 49))
+    popularity = np.asarray((past > 0).sum(axis=0)).ravel() / past.shape[0]
+    categories = pl.DataFrame({"item_id": names}).join(
+        products, on="item_id", how="left", maintain_order="left"
+    )["category"]
+    return Trial(
+        baskets, at, np.maximum(at - baskets.place[at], at - 48), baskets.items[last], popularity,
+        (past > 0).astype(np.float64)[count[count >= 2] >= 4],
+        np.random.default_rng(0).random(len(at)) < 0.5, categories, known,
+    )  # fmt: skip
+
+
+def listed(scores: csr_matrix) -> pl.DataFrame:
+    scores.sort_indices()
+    return best(scores.tocsr(), LISTED)
+
+
+def dense(scores: npt.NDArray[np.float64]) -> pl.DataFrame:
+    """The best of scores [users, items] of which any may be listed."""
+    return listed(csr_matrix(scores - scores.min() + 1e-9))
+
+
+def recall_of(ranked: pl.DataFrame, told: Trial) -> float:
+    """Mean recall at 10 of the users who choose."""
+    return float(per_user(ranked, "kind_rank", told.truth, 10)["recall"][told.chooses].mean())
+
+
+def served(told: Trial, blend: Blend) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The served lists in one order, and the explore list alone."""
+    baskets, names = told.baskets, told.baskets.names
+    near = neighbours_of(told.lines, threads=2)
+    cells = (names.search_sorted(near["item_id"]), names.search_sorted(near["neighbour_id"]))
+    similar = csr_matrix((near["similarity"].to_numpy(), cells), (len(names), len(names)))
+    similar.sort_indices()
+    most = np.argsort(-told.popularity, kind="stable")[:40].astype(np.int64)
+    favourites = pl.DataFrame({"segment": "", "item": most, "share": told.popularity[most]})
+    model = Model(blend, told.popularity, similar, told.categories, favourites, NO_RULES)
+    users = len(told.at)
+    visits = Visits(told.at, told.oldest, pl.Series([""] * users), csr_matrix((users, len(names))))
+    found = recommend(visits, baskets, model)
+    merged = found.sort("visit", "score", descending=[False, True]).with_columns(
+        kind_rank=pl.int_range(1, pl.len() + 1).over("visit")
+    )
+    return merged, found.filter(pl.col("kind") == "explore")
+
+
+def recommenders(
+    told: Trial,
+) -> tuple[dict[str, pl.DataFrame], dict[str, pl.DataFrame], dict[str, str]]:
+    """All lists by recommender, of what may be listed and of explore items alone, and what was
+    chosen on the users who choose."""
+    candidates = Candidates.of(told.baskets, told.at, told.popularity, told.oldest)
+    blends = {blend: listed(candidates.scores(blend)) for blend in GRID}
+    chosen = max(GRID, key=lambda blend: recall_of(blends[blend], told))
+    bar = max(
+        (b for b in GRID if not b.purchases), key=lambda blend: recall_of(blends[blend], told)
+    )
+    vectors = tifu_vectors(told.baskets, told.at, last=49)
+    around = tifu_neighbourhoods(vectors)
+    tifu = {alpha: (alpha * vectors + (1 - alpha) * around).tocsr() for alpha in ALPHAS}
+    alpha = max(ALPHAS, key=lambda alpha: recall_of(listed(tifu[alpha].copy()), told))
+    bought, popular = told.bought, np.tile(told.popularity, (len(told.at), 1))
+    near = neighbours_of(told.lines, threads=2)
+    names = told.baskets.names
+    cells = (names.search_sorted(near["item_id"]), names.search_sorted(near["neighbour_id"]))
+    similar = csr_matrix((near["similarity"].to_numpy(), cells), (len(names), len(names)))
+    knn = (histories(told.baskets, told.at, decayed(0.9, 49), told.oldest) @ similar).tocsr()
+    als = factorised(told.past, np.arange(len(told.at)))
+    merged, explore = served(told, chosen)
+    lists = {
+        "popularity": dense(popular),
+        "GP-TopFreq": listed((bought + csr_matrix(1e-3 * popular)).tocsr()),
+        "blend (.9-decayed + w popularity)": blends[bar],
+        "ALS": dense(als),
+        "item-kNN (BM25)": listed(knn.copy()),
+        "TIFU-kNN": listed(tifu[alpha].copy()),
+        "served": merged,
+    }
+    row, column = rows_of(bought), bought.indices
+    for matrix in (popular, als):
+        matrix[row, column] = matrix.min() - 1e-9
+    new = {
+        "popularity": dense(popular),
+        "ALS": dense(als),
+        "item-kNN (BM25)": listed(without(knn, bought)),
+        "TIFU-kNN": listed(without(tifu[alpha], bought)),
+        "served": explore,
+    }
+    new["blend (.9-decayed + w popularity)"] = new["popularity"]
+    weights = {
+        "served": f"purchases {chosen.purchases}, popularity {chosen.popularity}",
+        "blend (.9-decayed + w popularity)": f"w {bar.popularity}",
+        "TIFU-kNN": f"alpha {alpha}",
+    }
+    return lists, new, weights
+
+
+def compare(told: Trial, tracking: Tracking) -> None:
+    lists, new, weights = recommenders(told)
+    bought = cells_of(told.bought, rows_of(told.truth), told.truth.indices) > 0
+    parts = {"all": told.truth}
+    for part, kept in (("repeat", bought), ("explore", ~bought)):
+        matrix = told.truth.copy()
+        matrix.data = kept.astype(np.float64)
+        matrix.eliminate_zeros()
+        parts[part] = matrix
+    reported = ~told.chooses
+    print(
+        f"{reported.sum():,} users reported, {told.chooses.sum():,} chose; "
+        f"{len(told.popularity):,} items"
+    )
+    bar = "blend (.9-decayed + w popularity)"
+    found = {}
+    for part, tops in (("all", TOPS), ("repeat", TOPS), ("explore", TOPS)):
+        of_part: Ranked = new if part == "explore" else lists
+        for k in tops:
+            if part == "explore" and k > 10:
+                continue  # The served list holds ten.
+            for name, ranked in of_part.items():
+                values = per_user(ranked, "kind_rank", parts[part], k)
+                found[part, k, name] = {key: value[reported] for key, value in values.items()}
+    for (part, k, name), values in found.items():
+        told_of = {key: interval(value) for key, value in values.items()}
+        ranked = (new if part == "explore" else lists)[name]
+        wide = overall(ranked, "kind_rank", told.popularity, k)
+        paired = interval(values["recall"] - found[part, k, bar]["recall"])
+        print(
+            f"{part:<8}@{k:<3}{name:<36}"
+            + "  ".join(
+                f"{key} {mean:.4f} [{low:.4f}, {high:.4f}]"
+                for key, (mean, low, high) in told_of.items()
+            )
+            + f"  coverage {wide['coverage']:.3f}  novelty {wide['novelty']:.2f}"
+            + f"  recall - blend's {paired[0]:+.4f} [{paired[1]:+.4f}, {paired[2]:+.4f}]"
+        )
+        tracking.note(
+            f"{name} {part}@{k}",
+            {
+                "recommender": name,
+                "part": part,
+                "k": k,
+                "weights": weights.get(name, ""),
+                "source": "complete_journey",
+                "users": int(reported.sum()),
+                "seed": 0,
+            },
+            {key: mean for key, (mean, _, _) in told_of.items()}
+            | {
+                f"{key}_{end}": value
+                for key, (_, low, high) in told_of.items()
+                for end, value in (("low", low), ("high", high))
+            }
+            | wide
+            | {
+                "recall_minus_blend": paired[0],
+                "recall_minus_blend_low": paired[1],
+                "recall_minus_blend_high": paired[2],
+            },
+        )
+    print({name: text for name, text in weights.items()})
+
+
+def rules_speed(told: Trial, support: float = 0.002) -> None:
+    """Itemsets of the trial's baskets: ours and mlxtend's, the same ones, and how long."""
+    try:
+        import pandas as pd
+        from mlxtend.frequent_patterns import fpgrowth
+    except ImportError:
+        print("LEFT OUT: mlxtend is not installed")
+        return
+    items = told.baskets.items.astype(bool).tocsc()
+    count = items.shape[0]
+    frequent = np.flatnonzero(np.diff(items.indptr) >= support * count)
+    table = pd.DataFrame.sparse.from_spmatrix(items[:, frequent])
+    table.columns = [str(name) for name in told.baskets.names.gather(frequent)]
+    began = time.perf_counter()
+    theirs = fpgrowth(table, min_support=support, use_colnames=True, max_len=4)
+    their_seconds = time.perf_counter() - began
+    cells = told.baskets.items.tocoo()
+    connection = duckdb.connect(config={"threads": 2})
+    lines = pl.DataFrame(
+        {"level": "product", "basket": cells.row, "item": told.baskets.names.gather(cells.col)}
+    )
+    connection.register("lines", lines.to_arrow())
+    began = time.perf_counter()
+    limits = Limits({"product": support}, least=1, cap=10_000)
+    ours = connection.execute(itemsets_sql("from lines"), limits.parameters).pl()
+    our_seconds = time.perf_counter() - began
+    same = {frozenset(told) for told in theirs["itemsets"]} == {
+        frozenset(filter(None, told)) for told in ours.select("^item_.*$").iter_rows()
+    }
+    print(
+        f"itemsets of {count:,} baskets at support {support}: {ours.height:,} in "
+        f"{our_seconds:.2f} s; "
+        f"mlxtend fpgrowth {len(theirs):,} in {their_seconds:.1f} s; the same sets: {same}"
+    )
+
+
+def list_speed(users: int = 50_000, items: int = 5_000) -> None:
+    """Lists of a simulated shop: baskets of Zipf-distributed items."""
+    draw = np.random.default_rng(1)
+    shares = 1 / np.arange(10, items + 10) ** 0.8
+    rows = users * 10 * 5
+    names = pl.Series([f"i{number:06}" for number in range(items)])
+    lines = pl.DataFrame(
+        {
+            "user_id": pl.Series([f"u{number:07}" for number in range(users)]).gather(
+                np.repeat(np.arange(users), 50)
+            ),
+            "basket": np.tile(np.repeat(np.arange(10), 5), users),
+            "item_id": names.gather(draw.choice(items, rows, p=shares / shares.sum())),
+        }
+    )
+    began = time.perf_counter()
+    baskets = baskets_of(lines, names, "basket")
+    near = neighbours_of(lines, threads=2)
+    fitted = time.perf_counter() - began
+    cells = (names.search_sorted(near["item_id"]), names.search_sorted(near["neighbour_id"]))
+    similar = csr_matrix((near["similarity"].to_numpy(), cells), (items, items))
+    similar.sort_indices()
+    share = shares / shares.max()
+    favourites = pl.DataFrame({"segment": "", "item": np.arange(40), "share": share[:40]})
+    categories = pl.Series([f"c{number % 50}" for number in range(items)])
+    model = Model(Blend(), share, similar, categories, favourites, NO_RULES)
+    began = time.perf_counter()
+    for first in range(0, users, 5_000):
+        part = np.arange(first, min(users, first + 5_000))
+        at = baskets.first[1:][part] - 1
+        visits = Visits(
+            at, baskets.first[part], pl.Series([""] * len(part)), csr_matrix((len(part), items))
+        )
+        recommend(visits, baskets, model)
+    seconds = time.perf_counter() - began
+    print(
+        f"{users:,} users x {items:,} items: neighbours {fitted:.1f} s, "
+        f"top-20 of all {seconds:.1f} s "
+        f"({users / seconds:,.0f} users a second)"
+    )
+
+
+if __name__ == "__main__":
+    settings = load_settings()
+    places = settings.places
+    places.model_store.mkdir(parents=True, exist_ok=True)
+    registry = Registry("recommendations", "", "Recommenders compared")
+    told = trial(CompleteJourney.installed(settings.start).folder)
+    if "--speed" not in sys.argv:
+        compare(told, Tracking(places.tracking_uri, places.model_store, registry))
+    rules_speed(told)
+    list_speed()
