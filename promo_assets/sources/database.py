@@ -28,7 +28,7 @@ from promo_assets.sources.dimensions import Dimensions
 from promo_assets.sources.formats import ROW
 from promo_assets.sources.mapping import (
     COLUMNS,
-    EPOCHS,
+    ISO,
     LATEST_EPOCH,
     RELATION,
     SourceMapping,
@@ -395,7 +395,7 @@ class Database:
         time_ = dialect.quoted(column.name)
         clock, step = column.clock, 0
         if clock == "number":
-            per_second = 1_000_000 // EPOCHS.get(self.mapping.time_format or "", 1_000_000)
+            per_second = 1_000_000 // (self.mapping.epoch or 1_000_000)
             step = QUARTER * per_second
         floored = dialect.floor[clock or "text"].format(time_, step)
         updated = self._updated_column(table)
@@ -432,7 +432,7 @@ class Database:
         start, end = (datetime.combine(day, time()) for day in (window.start, window.end))
         first = older and window.start <= self.first
         zone = self.mapping.time_zone or self.zone
-        epoch = EPOCHS.get(self.mapping.time_format or "")
+        epoch = self.mapping.epoch
         no_time = dialect.no_time.format(name)
         match column.clock:
             case "instant":
@@ -445,7 +445,7 @@ class Database:
                 unit = 1_000_000 // epoch
                 low, high = (str(_seconds(at) * unit) for at in (start, end))
                 no_time = f"{name} >= {LATEST_EPOCH // epoch}"
-            case "text" if not self.mapping.time_format and not first:
+            case "text" if self.mapping.time_formats == (ISO,) and not first:
                 day_before = window.start - timedelta(days=1)
                 near = {"iso": ISO_TIME, "first": day_before, "last": window.end}
                 return f" where {dialect.iso_text.format(time=name, **near)}"

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -79,7 +79,7 @@ class Layout:
 
     ``columns`` are names with DuckDB types (of JSON: JSON). ``exact`` is false for JSON with
     numbers that have to be kept from becoming floating point. ``folders`` are columns that the
-    names of folders tell (`values_in_folders`).
+    names of folders tell (`values_in_folders`). ``headless`` CSV has no line of column names.
     """
 
     format: Format
@@ -89,6 +89,13 @@ class Layout:
     packed: str = ""
     shape: Shape = "lines"
     folders: tuple[str, ...] = ()
+    headless: bool = False
+
+    def told_by(self, header: Sequence[str]) -> bool:
+        """Whether it is what `layout_of` finds where the mapping names the columns ``header``."""
+        if self.format != "csv" or not header:
+            return not self.headless
+        return [name for name, _ in self.columns] == list(header)
 
     def types(self, aside: Collection[str] = ()) -> dict[str, str]:
         """The columns as `relation` gives them. JSON: those ``aside`` as JSON, others as text."""
@@ -119,8 +126,8 @@ class Layout:
             read += f", compression = '{self.packed}'"
         if self.format == "csv":
             return (
-                f"select *, {place} from read_csv({files}, auto_detect = false, header = true, "
-                f"columns = {_struct(types)}, delim = '{self.delimiter}', quote = '\"', "
+                f"select *, {place} from read_csv({files}, auto_detect = false, "
+                f"header = {not self.headless}, columns = {_struct(types)}, delim = '{self.delimiter}', quote = '\"', "
                 f"escape = '\"', nullstr = '', strict_mode = true, {read})"
             )
         read = f"format = '{SHAPES[self.shape]}', {read}"
@@ -157,16 +164,20 @@ def values_in_folders(path: str) -> dict[str, str | None]:
 
 
 def layout_of(
-    path: Path, connection: duckdb.DuckDBPyConnection, folders: Collection[str] = ()
+    path: Path,
+    connection: duckdb.DuckDBPyConnection,
+    folders: Collection[str] = (),
+    header: Sequence[str] = (),
 ) -> Layout:
-    """Find out how ``path`` is read; ``folders`` are the columns that its folders tell.
+    """Find out how ``path`` is read; ``folders`` are the columns that its folders tell, ``header``
+    those of CSV without a header line.
 
     Raises `UnreadableFileError`, whatever is wrong with the file.
     """
     try:
         match format_of(path):
             case "csv":
-                layout = _csv_layout(path)
+                layout = _csv_layout(path, header)
             case "jsonl":
                 layout = _json_layout(path, connection)
             case _ if packing_of(path):
@@ -184,13 +195,20 @@ def layout_of(
     return replace(layout, packed=packing_of(path), folders=more)
 
 
-def _csv_layout(path: Path) -> Layout:
+def _csv_layout(path: Path, told: Sequence[str]) -> Layout:
     head = head_of(path, LONGEST_HEADER)
     text = head.decode("utf-8-sig", errors="ignore")
     tabs = ENDING.search(path.name)
     known = "\t" if tabs and tabs[1].lower() == "tsv" else DELIMITERS
     records = [(_first_record(text, delimiter), delimiter) for delimiter in known]
-    header, delimiter = max(records, key=lambda told: len(told[0]))
+    header, delimiter = max(records, key=lambda one: (len(one[0]) == len(told), len(one[0])))
+    if told and [name.strip() for name in header] != list(told):
+        if header and len(header) != len(told):
+            raise UnreadableFileError(
+                f"its first line has {len(header)} fields, but header: names {len(told)} columns"
+            )
+        columns = tuple((name, "VARCHAR") for name in told)
+        return Layout("csv", columns, delimiter, headless=True)
     if not any(name.strip() for name in header):
         raise UnreadableFileError("it has no header line with column names")
     return Layout("csv", tuple((name, "VARCHAR") for name in _unique(header)), delimiter)

@@ -271,7 +271,8 @@ class Inventory:
         if layout not in self._times:
             known = self._layout(layout)
             told = self._mapping.time_sql(known.types() if known else {}, self._zone)
-            self._times[layout] = _short_hash(f"{told} {self._mapping.unfinished}")
+            how = f"{told} {self._mapping.unfinished} {self._mapping.header}"
+            self._times[layout] = _short_hash(how)
         return self._times[layout]
 
     def _read(
@@ -284,7 +285,7 @@ class Inventory:
             before = known.get(seen.path)
             try:
                 digest = self._digest(seen)
-                same = before is not None and before.digest == digest and before.layout
+                same = before is not None and before.digest == digest and self._fits(before.layout)
                 layout = before.layout if same and before else self._described(seen, cursor)
             except UnreadableFileError as error:
                 found.append(_Found(seen, problem=str(error)))
@@ -302,6 +303,10 @@ class Inventory:
             found += group
         return found
 
+    def _fits(self, layout: str) -> bool:
+        """Whether a known layout is what the mapping still makes of its file."""
+        return bool(layout) and Layout.from_json(layout).told_by(self._mapping.header)
+
     def _digest(self, seen: Seen) -> str:
         """The fingerprint of a file that is whole."""
         if seen.problem:
@@ -315,7 +320,10 @@ class Inventory:
 
     def _described(self, seen: Seen, cursor: duckdb.DuckDBPyConnection) -> str:
         return layout_of(
-            self._folder / seen.path, cursor, values_in_folders(seen.path).keys()
+            self._folder / seen.path,
+            cursor,
+            values_in_folders(seen.path).keys(),
+            self._mapping.header,
         ).to_json()
 
     def _count(
