@@ -139,6 +139,10 @@ def _delivered(facts: Facts, source: Files) -> Lines:
         for name, n in formats.items()
     ]
     yield "files", "; ".join(told) or "none that can be read"
+    known = {name.casefold() for name in facts.columns}
+    for one in source.mapping.skip_rows_where:
+        if known and one.column.casefold() not in known:
+            yield "  WARNING", f"skip_rows_where: no file has a column {one.column!r}"
     for file in facts.broken[:MOST_FILES]:
         yield "  UNREADABLE", f"{file.path}: {file.problem}"
     if len(facts.broken) > MOST_FILES:
@@ -208,6 +212,8 @@ def _some(text: str, name: str | None, facts: Facts) -> str:
 
 def _rows(facts: Facts) -> Lines:
     rejected = facts.rejected.total()
+    if facts.skipped:
+        yield "skipped", f"{_number(facts.skipped, 'row')}, by skip_rows_where"
     yield "accepted", f"{_number(facts.rows - rejected, 'row')}"
     if not rejected:
         return

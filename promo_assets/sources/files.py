@@ -51,7 +51,11 @@ select
     ) as event_date,
     $paths_{n}["{file}" + 1] as source_file,
     {source_row} as source_row
-from (select {listed}, {relation}."{file}", {relation}."{row}" from ({rows}) as {relation})
+from (
+    select {listed}, {relation}."{file}", {relation}."{row}"
+    from ({rows}) as {relation}
+    where not ({skipped})
+)
 """
 EVENT_TYPES = dict.fromkeys((*COLUMNS, "extra", "source", "source_file", "note"), "varchar") | {
     "event_date": "date",
@@ -187,6 +191,7 @@ class Files:
             row=ROW,
             relation=RELATION,
             listed=listed,
+            skipped=self.mapping.skipped_sql(layout.types(aside)),
             source_row=f'"{ROW}"{before}',
             rows=layout.relation(f"$files_{number}", aside, f"$files_{number}_folders"),
         )

@@ -127,7 +127,8 @@ class Layout:
         if self.format == "csv":
             return (
                 f"select *, {place} from read_csv({files}, auto_detect = false, "
-                f"header = {not self.headless}, columns = {_struct(types)}, delim = '{self.delimiter}', quote = '\"', "
+                f"header = {not self.headless}, columns = {_struct(types)}, "
+                f"delim = '{self.delimiter}', quote = '\"', "
                 f"escape = '\"', nullstr = '', strict_mode = true, {read})"
             )
         read = f"format = '{SHAPES[self.shape]}', {read}"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+import duckdb
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from promo_assets.contract.events import EVENT_COLUMNS
 from promo_assets.contract.limits import Gates
@@ -73,6 +74,43 @@ class Joined(_Strict):
     join: tuple[Text, ...] = Field(min_length=2)
 
 
+class Condition(_Strict):
+    """Rows by one delivered column, as it is written: those whose value is (or is not) one of a
+    list, where null is no value, or matches a pattern as a whole (RE2)."""
+
+    column: Text
+    one_of: tuple[str | None, ...] = ()
+    none_of: tuple[str | None, ...] = ()
+    matches: Text | None = None
+
+    @field_validator("matches")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        try:
+            if value:
+                with duckdb.connect() as connection:
+                    connection.execute("select regexp_full_match('', ?)", [value]).fetchall()
+        except duckdb.Error as error:
+            raise ValueError(f"should be a pattern such as TEST.*|POST ({error})") from error
+        return value
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Condition:
+        if sum(map(bool, (self.one_of, self.none_of, self.matches))) != 1:
+            raise ValueError("should have one of one_of, none_of, matches beside its column")
+        return self
+
+    def sql(self, text: str) -> str:
+        """Whether it holds for a text; never null."""
+        if self.matches:
+            return f"coalesce(regexp_full_match({text}, {literal(self.matches)}), false)"
+        told = self.one_of or self.none_of
+        values = ", ".join(literal(value) for value in told if value is not None)
+        found = [f"coalesce({text} in ({values}), false)"] if values else []
+        found += [f"{text} is null"] if None in told else []
+        return f"{'not ' if self.none_of else ''}({' or '.join(found)})"
+
+
 class SourceMapping(_Strict):
     """What ``mapping.yaml`` says; every key may be left out.
 
@@ -103,6 +141,9 @@ class SourceMapping(_Strict):
     )
     equal_rows: Literal["drop", "keep"] = Field(
         default="drop", description="Rows without an event_id that are equal: one event, or many."
+    )
+    skip_rows_where: tuple[Condition, ...] = Field(
+        default=(), description="Rows that are no events, where any of the conditions holds."
     )
     header: tuple[Text, ...] = Field(
         default=(), description="The columns of CSV event files that have no header line."
@@ -197,6 +238,17 @@ class SourceMapping(_Strict):
             for name in names
             if name not in taken and not self.dropped(name) and name.casefold() not in IDENTIFIERS
         )
+
+    def skipped_sql(self, delivered: Mapping[str, str]) -> str:
+        """Whether a row is skipped; never null. A condition on a column that is not delivered holds
+        for no row."""
+        names = {name.casefold(): name for name in delivered}
+        found = [
+            one.sql(as_text(column_sql(name), delivered[name].upper()))
+            for one in self.skip_rows_where
+            if (name := names.get(one.column.casefold()))
+        ]
+        return " or ".join(found) or "false"
 
     def note_sql(self) -> str:
         """The ``note`` of every row: by it the gates know which columns nobody waits for."""

@@ -1,4 +1,5 @@
-"""What shops' own exports need of the mapping, in folders: files without a header line."""
+"""What shops' own exports need of the mapping, in folders: files without a header line,
+rows that are no events."""
 
 from __future__ import annotations
 
@@ -10,9 +11,14 @@ import duckdb
 import pytest
 
 from promo_assets import installation
+from promo_assets.cli.check_report import report
+from promo_assets.cli.rehearsal import Rehearsal
 from promo_assets.contract.days import Window
+from promo_assets.people.consent import ConsentRule
 from promo_assets.settings import Settings
 from promo_assets.sources import Source, Taken, open_source
+from promo_assets.sources.check import look
+from promo_assets.sources.files import Files
 
 FIRST = date(2024, 1, 1)
 MONTH = Window(FIRST, date(2024, 2, 1))
@@ -69,3 +75,60 @@ def test_a_header_that_is_told_later_reads_the_known_files_anew(shop: Path) -> N
     assert taken(shop, "user_id, device_id")[0] == [(None, "u1"), (None, "u2")]
     mapping.unlink()
     assert len(taken(shop, "user_id")[0]) == 1
+
+
+SALES = """event_time,event_type,user_id,item_id,quantity,unit_price,status
+2024-01-03,purchase,u1,i1,1,2.00,paid
+2024-01-03,purchase,u2,i1,1,2.00,test
+2024-01-03,purchase,u3,POST,1,4.00,paid
+2024-01-04,purchase,u4,i2,1,2.00,
+2024-01-04,purchase,u5,i2,1,2.00,paid
+2024-01-05,purchase,u6,i2,1,2.00,test
+"""
+
+
+@pytest.mark.parametrize(
+    ("conditions", "users", "skipped"),
+    [
+        ("[{column: STATUS, one_of: [test, null]}]", "135", {3: 1, 4: 1, 5: 1}),
+        ("[{column: status, none_of: [paid, null]}]", "1345", {3: 1, 4: 0, 5: 1}),
+        ("[{column: status, none_of: [paid]}]", "135", {3: 1, 4: 1, 5: 1}),
+        ("[{column: item_id, matches: P.*}, {column: status, one_of: [test]}]", "145",
+         {3: 2, 4: 0, 5: 1}),
+        ("[{column: item_id, matches: OS}]", "123456", {3: 0, 4: 0, 5: 0}),
+        ("[{column: no_such, none_of: [x]}]", "123456", {3: 0, 4: 0, 5: 0}),
+    ],
+)  # fmt: skip
+def test_skipped_rows_are_no_events_and_are_counted(
+    shop: Path, conditions: str, users: str, skipped: dict[int, int]
+) -> None:
+    (shop / "events" / "a.csv").write_text(SALES)
+    (shop / "events" / "b.csv").write_text(SALES.splitlines(keepends=True)[0])
+    assert len(taken(shop, "user_id")[0]) == 6
+    (shop / "mapping.yaml").write_text(f"skip_rows_where: {conditions}\n")
+    rows, told = taken(shop, "user_id, source_row")
+    assert rows == [(f"u{number}", int(number) - 1) for number in users]
+    assert {day.day: one.skipped for day, one in told.days.items()} == skipped
+    for day in (3, 4, 5):
+        there = SALES.count(f"2024-01-0{day}")
+        assert told.days[date(2024, 1, day)].rows + skipped[day] == there
+
+
+def test_the_check_tells_what_is_skipped_and_which_condition_has_no_column(shop: Path) -> None:
+    (shop / "events" / "a.csv").write_text(SALES)
+    (shop / "mapping.yaml").write_text(
+        "skip_rows_where: [{column: status, one_of: [test]}, {column: state, one_of: [x]}]\n"
+    )
+    source = source_of(shop)
+    assert isinstance(source, Files)
+    facts = look(source, threads=1, first=FIRST)
+    assert (facts.rows, facts.skipped, sorted(facts.days)) == (
+        4, 2, [date(2024, 1, 3), date(2024, 1, 4)]
+    )  # fmt: skip
+    told = report(facts, source, ConsentRule(("marketing",), False), Rehearsal())
+    said = {" ".join(line.split()) for line in told.splitlines()}
+    assert {
+        "skipped 2 rows, by skip_rows_where",
+        "accepted 4 rows",
+        "WARNING skip_rows_where: no file has a column 'state'",
+    } <= said

@@ -111,6 +111,21 @@ drop: [email]
         ("time_format: '%d/%Q'\n", 1, "expected one of epoch_seconds"),
         ("time_format: [iso, epoch]\n", 1, "or a pattern such as %d/%m/%Y %H:%M:%S in place of"),
         ("time_format: {a: b}\n", 1, "expected a time format such as '%d.%m.%Y %H:%M', or a list"),
+        (
+            "skip_rows_where:\n  - {column: a}\n",
+            2,
+            "should have one of one_of, none_of, matches beside its column",
+        ),
+        (
+            "skip_rows_where:\n  - {column: a, one_of: [x]}\n  - {column: a, matches: '('}\n",
+            3,
+            "expected a pattern such as TEST.*|POST",
+        ),
+        (
+            "skip_rows_where: [{column: a, one_of: [x], match: b}]\n",
+            1,
+            "unknown key; did you mean 'matches'?",
+        ),
         ("header: user_id\n", 1, "'user_id' found, expected a list such as [a, b]"),
         ("header: [user, item, User]\n", 1, "header: 'User' is named twice"),
         ("units: {unit_price: kopeks}\n", 1, "'kopeks' found; expected one of cents, currency"),
