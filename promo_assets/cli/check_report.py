@@ -287,7 +287,7 @@ def _guessed_columns(facts: Facts, source: Files) -> dict[str, str]:
     """Files may differ: each is asked for what is missing in it."""
     mapping, found = source.mapping, dict[str, str]()
     for layout in dict.fromkeys(file.layout for file in facts.files if file.layout):
-        names = [name for name, _ in layout.columns]
+        names = [*layout.types()]
         missing = [
             column
             for column in COLUMNS

@@ -100,7 +100,7 @@ def _facts(inventory: Inventory, first: date | None) -> Facts:
     if first is None:
         inventory.first = inventory.first_day(PLAUSIBLE) or inventory.first
     files, days = inventory.files(), inventory.days()
-    columns = Counter(name for file in files if file.layout for name, _ in file.layout.columns)
+    columns = Counter(name for file in files if file.layout for name in file.layout.types())
     today = datetime.now(UTC).date()
     later = {day: count for day, count in days.items() if day > today}
     known = {day: count for day, count in days.items() if day <= today}

@@ -490,7 +490,13 @@ class Database:
 def _mapping(path: Path | None) -> SourceMapping:
     if path is not None and not path.is_file():
         raise SourceError(f"PROMO_MAPPING={path}: there is no such file")
-    return load_mapping(path) if path else SourceMapping()
+    mapping = load_mapping(path) if path else SourceMapping()
+    if mapping.explode:
+        raise SourceError(
+            f"PROMO_MAPPING={path}: explode: is for files; make a view with a row for each element "
+            "and name it under events_table:"
+        )
+    return mapping
 
 
 def _local(

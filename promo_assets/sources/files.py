@@ -182,7 +182,7 @@ class Files:
     def _mapped(self, layout: Layout, listed: str, number: int) -> str:
         aside = self.mapping.kept_aside(layout.types())
         # Parquet numbers the rows of each file, other readers those of all files together.
-        before = "" if layout.format == "parquet" else f' - $before_{number}["{FILE}" + 1]'
+        before = "" if layout.row_of_file else f' - $before_{number}["{FILE}" + 1]'
         return MAPPED.format(
             earliest=EARLIEST,
             days_ahead=DAYS_AHEAD,
@@ -204,7 +204,7 @@ class Files:
             f"paths_{number}": paths,
             f"days_{number}": [file.day for file in group],
         }
-        if layout.format != "parquet":
+        if not layout.row_of_file:
             rows = [0, *(file.rows for file in group)]
             told[f"before_{number}"] = list(accumulate(rows))[:-1]
         return told | inventory.files_of(layout, paths, f"files_{number}")

@@ -253,7 +253,8 @@ class Inventory:
     def _layout(self, text: str) -> Layout | None:
         # Files share few layouts. Of what folders tell the columns are taken that mean something.
         if text and text not in self._layouts:
-            layout = Layout.from_json(text)
+            mapping = self._mapping
+            layout = Layout.from_json(text).reaching(mapping.paths, mapping.explode or "")
             taken = {self._mapping.delivered_as(name, layout.types()) for name in COLUMNS}
             folders = tuple(name for name in layout.folders if name in taken)
             self._layouts[text] = replace(layout, folders=folders)
@@ -264,7 +265,7 @@ class Inventory:
         assert found.layout is not None
         if found.layout not in self._selects:
             skipped = self._mapping.skipped_sql(found.layout.types())
-            how = f"{self.select_of(found.layout)} {skipped}"
+            how = f"{self.select_of(found.layout)} {skipped} {found.layout.explode}"
             self._selects[found.layout] = _short_hash(how)
         return f"{found.digest}/{self._selects[found.layout]}"
 
@@ -291,6 +292,7 @@ class Inventory:
             told = self._mapping.time_sql(known.types() if known else {}, self._zone)
             skipped = self._mapping.skipped_sql(known.types() if known else {})
             how = f"{told} {skipped} {self._mapping.unfinished} {self._mapping.header}"
+            how += f" {known.explode if known else ''}"
             self._times[layout] = _short_hash(how)
         return self._times[layout]
 

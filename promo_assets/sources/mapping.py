@@ -145,6 +145,9 @@ class SourceMapping(_Strict):
     skip_rows_where: tuple[Condition, ...] = Field(
         default=(), description="Rows that are no events, where any of the conditions holds."
     )
+    explode: Text | None = Field(
+        default=None, description="Files: a column that holds a list, each element of it a row."
+    )
     header: tuple[Text, ...] = Field(
         default=(), description="The columns of CSV event files that have no header line."
     )
@@ -193,6 +196,13 @@ class SourceMapping(_Strict):
         """How times may be written, in the order in which it is tried."""
         told = self.time_format
         return ((told,) if isinstance(told, str) else told) or (ISO,)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The names with dots: what may stand within a delivered column."""
+        told = [name for one in self.columns.values() for name in _names_in(one)]
+        told += [one.column for one in self.skip_rows_where]
+        return tuple(dict.fromkeys(name for name in told if "." in name))
 
     @property
     def epoch(self) -> int | None:
@@ -388,16 +398,7 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
             if name not in names and not (key == "user_columns" and name.startswith("consent_")):
                 yield (key, name), f"{key}: {name!r} {problem}; {nearest(name, names)}"
     for column, told in mapping.columns.items():
-        names = (
-            ()
-            if isinstance(told, Constant)
-            else told.join
-            if isinstance(told, Joined)
-            else (told,)
-            if isinstance(told, str)
-            else told
-        )
-        for name in names:
+        for name in _names_in(told):
             if mapping.dropped(name):
                 yield ("columns", column), f"columns: {column}: {name!r} is under drop: too"
     for name in mapping.not_delivered:
@@ -412,6 +413,19 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
     for name in mapping.drop:
         if name.casefold() in ("event_time", "event_type") and name not in mapping.columns:
             yield ("drop",), f"drop: {name!r} is required; without it no row can be used"
+
+
+def _names_in(told: Constant | Joined | str | tuple[str, ...]) -> tuple[str, ...]:
+    """The delivered columns that are named in place of one of the contract's."""
+    match told:
+        case Constant():
+            return ()
+        case Joined():
+            return told.join
+        case str():
+            return (told,)
+        case _:
+            return told
 
 
 def _shape(at: Location) -> tuple[Location, str] | None:

@@ -1,13 +1,15 @@
 """What shops' own exports need of the mapping, in folders: files without a header line,
-rows that are no events."""
+rows that are no events, and what is nested."""
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 import pytest
 
 from promo_assets import installation
@@ -132,3 +134,114 @@ def test_the_check_tells_what_is_skipped_and_which_condition_has_no_column(shop:
         "accepted 4 rows",
         "WARNING skip_rows_where: no file has a column 'state'",
     } <= said
+
+
+NESTED = """
+columns:
+  event_time: at
+  event_type: {value: purchase}
+  user_id: customer.id
+  order_id: id
+  item_id: line_items.product.sku
+  quantity: line_items.quantity
+  unit_price: line_items.price
+  channel: customer.tags.1
+explode: line_items
+skip_rows_where: [{column: line_items.gift, one_of: ["true"]}]
+"""
+ORDERS: list[dict[str, Any]] = [
+    {
+        "id": 1,
+        "at": "2024-01-03 10:00:00",
+        "customer": {"id": "u1", "email": "a@b.c", "tags": ["new", "app"]},
+        "line_items": [
+            {"product": {"sku": "i1"}, "quantity": 2, "price": "3.50", "gift": False},
+            {"product": {"sku": "i2"}, "quantity": 1, "price": "0.00", "gift": True},
+            {"product": {"sku": "i3"}, "quantity": 1, "price": "7.10", "gift": False},
+        ],
+        "note": "ring twice",
+    },
+    {
+        "id": 2,
+        "at": "2024-01-03 11:00:00",
+        "customer": {"id": "u2", "email": "d@e.f", "tags": []},
+        "line_items": [],
+        "note": None,
+    },
+    {
+        "id": 3,
+        "at": "2024-01-04 11:00:00",
+        "customer": None,
+        "line_items": [{"product": {"sku": "i1"}, "quantity": 1, "price": "3.50", "gift": False}],
+        "note": None,
+    },
+]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.parquet", "a.csv"])
+def test_each_element_of_a_list_is_an_event_with_fields_from_within(shop: Path, name: str) -> None:
+    (shop / "mapping.yaml").write_text(NESTED)
+    for copy in ("a", "b"):  # Rows are numbered in each file.
+        path = shop / "events" / name.replace("a.", f"{copy}.")
+        match path.suffix:
+            case ".jsonl":
+                path.write_text("".join(json.dumps(one) + "\n" for one in ORDERS))
+            case ".json":
+                path.write_text(json.dumps(ORDERS, indent=1))
+            case ".parquet":
+                pl.DataFrame(ORDERS).write_parquet(path)
+            case _:
+                told = [
+                    {key: value if isinstance(value, int | str | None) else json.dumps(value)
+                     for key, value in one.items()}
+                    for one in ORDERS
+                ]  # fmt: skip
+                pl.DataFrame(told).write_csv(path)
+    shown = "user_id, order_id, item_id, quantity, unit_price, channel, extra, source_row"
+    rows, told = taken(shop, shown)
+    other = '{"line_items.gift": "false"}'
+    first = '{"note": "ring twice", ' + other[1:]
+    assert (
+        rows
+        == [
+            ("u1", "1", "i1", "2", "3.50", "app", first, 0),
+            ("u1", "1", "i3", "1", "7.10", "app", first, 2),
+            ("u2", "2", None, None, None, None, None, 3),
+            (None, "3", "i1", "1", "3.50", None, other, 4),
+        ]
+        * 2
+    )
+    assert {day.day: (one.rows, one.skipped) for day, one in told.days.items()} == {
+        3: (6, 2), 4: (2, 0)
+    }  # fmt: skip
+
+
+def test_what_is_not_nested_as_told_is_null_and_never_an_error(shop: Path) -> None:
+    (shop / "mapping.yaml").write_text(
+        "columns: {event_time: at, user_id: user.id, item_id: items.0.sku, event_type: a.b}\n"
+    )
+    lines = [
+        '{"at": "2024-01-03", "user": "anna", "items": {"sku": 1}, "a.b": "view", "a": {"b": "x"}}',
+        '{"at": "2024-01-03", "user": {"id": 1234567890123456789.50}, "items": [{"sku": 7}]}',
+        '{"at": "2024-01-03", "user": [1], "items": 3, "A": 1}',
+    ]
+    (shop / "events" / "a.jsonl").write_text("\n".join(lines) + "\n")
+    rows, _ = taken(shop, "user_id, item_id, event_type, extra::json ->> 'a'")
+    assert rows == [
+        (None, None, "view", '{"b":"x"}'),
+        ("1234567890123456789.50", "7", None, None),
+        (None, None, None, None),
+    ]
+
+
+def test_a_list_that_is_exploded_later_changes_the_days(shop: Path) -> None:
+    (shop / "events" / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in ORDERS))
+    mapping = shop / "mapping.yaml"
+    mapping.write_text("columns: {event_time: at}\n")
+    before = taken(shop, "source_row")[1].days
+    mapping.write_text("columns: {event_time: at}\nexplode: Line_Items\n")
+    rows, told = taken(shop, "source_row")
+    assert rows == [(number,) for number in range(5)]
+    day = date(2024, 1, 4)
+    assert (before[day].rows, told.days[day].rows) == (1, 1)
+    assert before[day].fingerprint != told.days[day].fingerprint
