@@ -18,7 +18,7 @@ from promo_assets.cli.rehearsal import Rehearsal
 from promo_assets.contract.days import Window
 from promo_assets.people.consent import ConsentRule
 from promo_assets.settings import Settings
-from promo_assets.sources import Source, Taken, open_source
+from promo_assets.sources import Source, SourceError, Taken, open_source
 from promo_assets.sources.check import look
 from promo_assets.sources.files import Files
 
@@ -245,3 +245,11 @@ def test_a_list_that_is_exploded_later_changes_the_days(shop: Path) -> None:
     day = date(2024, 1, 4)
     assert (before[day].rows, told.days[day].rows) == (1, 1)
     assert before[day].fingerprint != told.days[day].fingerprint
+
+
+def test_a_database_is_told_to_use_a_view_where_a_list_is_to_be_exploded(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("explode: line_items\n")
+    told = Settings(source="postgresql://me@host/shop", start=FIRST, mapping=mapping)
+    with pytest.raises(SourceError, match="explode: is for files; make a view"):
+        open_source(installation.delivery(told))
