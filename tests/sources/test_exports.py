@@ -191,12 +191,12 @@ def test_each_element_of_a_list_is_an_event_with_fields_from_within(shop: Path, 
             case ".parquet":
                 pl.DataFrame(ORDERS).write_parquet(path)
             case _:
-                told = [
+                cells = [
                     {key: value if isinstance(value, int | str | None) else json.dumps(value)
                      for key, value in one.items()}
                     for one in ORDERS
                 ]  # fmt: skip
-                pl.DataFrame(told).write_csv(path)
+                pl.DataFrame(cells).write_csv(path)
     shown = "user_id, order_id, item_id, quantity, unit_price, channel, extra, source_row"
     rows, told = taken(shop, shown)
     other = '{"line_items.gift": "false"}'
