@@ -139,6 +139,10 @@ def _delivered(facts: Facts, source: Files) -> Lines:
         for name, n in formats.items()
     ]
     yield "files", "; ".join(told) or "none that can be read"
+    known = {name.casefold() for name in facts.columns}
+    for one in source.mapping.skip_rows_where:
+        if known and one.column.casefold() not in known:
+            yield "  WARNING", f"skip_rows_where: no file has a column {one.column!r}"
     for file in facts.broken[:MOST_FILES]:
         yield "  UNREADABLE", f"{file.path}: {file.problem}"
     if len(facts.broken) > MOST_FILES:
@@ -208,6 +212,8 @@ def _some(text: str, name: str | None, facts: Facts) -> str:
 
 def _rows(facts: Facts) -> Lines:
     rejected = facts.rejected.total()
+    if facts.skipped:
+        yield "skipped", f"{_number(facts.skipped, 'row')}, by skip_rows_where"
     yield "accepted", f"{_number(facts.rows - rejected, 'row')}"
     if not rejected:
         return
@@ -281,7 +287,7 @@ def _guessed_columns(facts: Facts, source: Files) -> dict[str, str]:
     """Files may differ: each is asked for what is missing in it."""
     mapping, found = source.mapping, dict[str, str]()
     for layout in dict.fromkeys(file.layout for file in facts.files if file.layout):
-        names = [name for name, _ in layout.columns]
+        names = [*layout.types()]
         missing = [
             column
             for column in COLUMNS

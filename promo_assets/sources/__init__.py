@@ -60,10 +60,12 @@ CONSENT_COLUMNS = {
 @dataclass(frozen=True)
 class DeliveredDay:
     """What is delivered for a day: a short text that changes whenever its rows may have changed,
-    and its rows by file (or table; empty where the source does not count)."""
+    and its rows by file (or table; empty where the source does not count). ``skipped`` rows, which
+    the mapping says are no events, are not among them."""
 
     fingerprint: str
     files: Mapping[str, int]
+    skipped: int = 0
 
     @property
     def rows(self) -> int:

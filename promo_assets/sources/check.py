@@ -39,7 +39,8 @@ class Facts:
     """What was found in a folder.
 
     ``days`` are rows by day; rows on ``later`` days wait for them. ``columns`` counts the files
-    that have a column. ``rejected`` counts rows by reason. ``types`` are the unknown event types
+    that have a column. ``skipped`` rows are no events, by the mapping, and in no other number.
+    ``rejected`` counts rows by reason. ``types`` are the unknown event types
     with their rows, ``times`` some unreadable times. ``tables`` are the rows of the tables beside
     the events, ``consents`` the statements by purpose and answer, ``wrong`` what makes one of them
     unusable.
@@ -50,6 +51,7 @@ class Facts:
     days: dict[date, int]
     later: dict[date, int]
     columns: Counter[str]
+    skipped: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     types: Counter[str] = field(default_factory=Counter)
@@ -98,11 +100,11 @@ def _facts(inventory: Inventory, first: date | None) -> Facts:
     if first is None:
         inventory.first = inventory.first_day(PLAUSIBLE) or inventory.first
     files, days = inventory.files(), inventory.days()
-    columns = Counter(name for file in files if file.layout for name, _ in file.layout.columns)
+    columns = Counter(name for file in files if file.layout for name in file.layout.types())
     today = datetime.now(UTC).date()
     later = {day: count for day, count in days.items() if day > today}
     known = {day: count for day, count in days.items() if day <= today}
-    return Facts(files, inventory.first, known, later, columns)
+    return Facts(files, inventory.first, known, later, columns, inventory.skipped())
 
 
 def _judge(

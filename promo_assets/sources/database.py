@@ -28,7 +28,7 @@ from promo_assets.sources.dimensions import Dimensions
 from promo_assets.sources.formats import ROW
 from promo_assets.sources.mapping import (
     COLUMNS,
-    EPOCHS,
+    ISO,
     LATEST_EPOCH,
     RELATION,
     SourceMapping,
@@ -40,6 +40,7 @@ EVENTS = """
 with mapped as (
     select {mapped}, {place} as place
     from ({delivered}) as {relation}
+    where not ({skipped})
 ),
 dated as (
     select *, greatest(coalesce(cast(happened_at as date), $first), $first) as event_date
@@ -59,12 +60,17 @@ LARGEST = 2**63 - 1
 
 FINGERPRINTS = """
 with counted as (
-    select {happened_at} as happened_at, row_count, updated_at from ({delivered}) as {relation}
+    select
+        {happened_at} as happened_at,
+        if({skipped}, 0, row_count) as row_count,
+        if({skipped}, row_count, 0) as skipped,
+        updated_at
+    from ({delivered}) as {relation}
 ),
 dated as (
     select *, greatest(coalesce(cast(happened_at as date), $first), $first) as day from counted
 )
-select day, cast(sum(row_count) as bigint), {updated_at}
+select day, cast(sum(row_count) as bigint), cast(sum(skipped) as bigint), {updated_at}
 from dated
 where day >= $start and day < $end
 group by day
@@ -182,6 +188,7 @@ class Database:
             mapped=self.mapping.select_list(self._contents(table), self.zone),
             place=place,
             delivered=self._select(table, where),
+            skipped=self.mapping.skipped_sql(table.types),
             relation=RELATION,
             source_row=source_row,
             note=self.mapping.note_sql(),
@@ -210,14 +217,15 @@ class Database:
         table = self._event_table(connection)
         column = self._time_column(table)
         where = self._where(table, window, connection)
-        name = _name(column.name)
-        counted = (
-            f"select * replace ({column.read.format(name)} as {name}) "
-            f"from {self._sent(self._counts(table, column, where))}"
+        read = ", ".join(
+            f"{one.read.format(_name(one.name))} as {_name(one.name)}"
+            for one in (column, *self._asked(table, column))
         )
+        counted = f"select * replace ({read}) from {self._sent(self._counts(table, column, where))}"
         types = self._types_of(counted, connection)
         sql = FINGERPRINTS.format(
             happened_at=self.mapping.time_sql({column.name: types[column.name]}, self.zone),
+            skipped=self.mapping.skipped_sql(types),
             updated_at=self._updated_text(table),
             delivered=counted,
             relation=RELATION,
@@ -229,9 +237,11 @@ class Database:
             raise self.address.explained(error) from None
         return {
             day: DeliveredDay(
-                f"{count} rows" + (f", updated {updated}" if updated else ""), {table.name: count}
+                f"{count} rows" + (f", updated {updated}" if updated else ""),
+                {table.name: count},
+                skipped,
             )
-            for day, count, updated in rows
+            for day, count, skipped, updated in rows
         }
 
     def span(self, connection: duckdb.DuckDBPyConnection) -> Window | None:
@@ -390,20 +400,29 @@ class Database:
         return f"select {read} from {self._sent(f'select {told} from {table.quoted}{where}')}"
 
     def _counts(self, table: DeliveredTable, column: Column, where: str) -> str:
-        """Rows, and the newest update, by (floored) time."""
+        """Rows, and the newest update, by (floored) time and what may say that rows are skipped."""
         dialect = self.address.dialect
         time_ = dialect.quoted(column.name)
         clock, step = column.clock, 0
         if clock == "number":
-            per_second = 1_000_000 // EPOCHS.get(self.mapping.time_format or "", 1_000_000)
+            per_second = 1_000_000 // (self.mapping.epoch or 1_000_000)
             step = QUARTER * per_second
         floored = dialect.floor[clock or "text"].format(time_, step)
         updated = self._updated_column(table)
         newest = f"max({table.columns[updated].told})" if updated else "null"
+        asked = self._asked(table, column)
+        told = "".join(f", {one.told} as {dialect.quoted(one.name)}" for one in asked)
+        groups = ", ".join(str(1 + number) for number in range(1 + len(asked)))
         return (
-            f"select {floored} as {time_}, count(*) as row_count, {newest} as updated_at "
-            f"from {table.quoted}{where} group by 1"
+            f"select {floored} as {time_}{told}, count(*) as row_count, {newest} as updated_at "
+            f"from {table.quoted}{where} group by {groups}"
         )
+
+    def _asked(self, table: DeliveredTable, time_: Column) -> list[Column]:
+        """The columns by which the mapping skips rows, beside the time."""
+        wanted = {one.column.casefold() for one in self.mapping.skip_rows_where}
+        found = (column for name, column in table.columns.items() if name.casefold() in wanted)
+        return [column for column in found if column is not time_]
 
     def _updated_text(self, table: DeliveredTable) -> str:
         """The newest update as text that no session's zone changes."""
@@ -432,7 +451,7 @@ class Database:
         start, end = (datetime.combine(day, time()) for day in (window.start, window.end))
         first = older and window.start <= self.first
         zone = self.mapping.time_zone or self.zone
-        epoch = EPOCHS.get(self.mapping.time_format or "")
+        epoch = self.mapping.epoch
         no_time = dialect.no_time.format(name)
         match column.clock:
             case "instant":
@@ -445,7 +464,7 @@ class Database:
                 unit = 1_000_000 // epoch
                 low, high = (str(_seconds(at) * unit) for at in (start, end))
                 no_time = f"{name} >= {LATEST_EPOCH // epoch}"
-            case "text" if not self.mapping.time_format and not first:
+            case "text" if self.mapping.time_formats == (ISO,) and not first:
                 day_before = window.start - timedelta(days=1)
                 near = {"iso": ISO_TIME, "first": day_before, "last": window.end}
                 return f" where {dialect.iso_text.format(time=name, **near)}"
@@ -471,7 +490,13 @@ class Database:
 def _mapping(path: Path | None) -> SourceMapping:
     if path is not None and not path.is_file():
         raise SourceError(f"PROMO_MAPPING={path}: there is no such file")
-    return load_mapping(path) if path else SourceMapping()
+    mapping = load_mapping(path) if path else SourceMapping()
+    if mapping.explode:
+        raise SourceError(
+            f"PROMO_MAPPING={path}: explode: is for files; make a view with a row for each element "
+            "and name it under events_table:"
+        )
+    return mapping
 
 
 def _local(

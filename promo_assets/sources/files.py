@@ -51,7 +51,11 @@ select
     ) as event_date,
     $paths_{n}["{file}" + 1] as source_file,
     {source_row} as source_row
-from (select {listed}, {relation}."{file}", {relation}."{row}" from ({rows}) as {relation})
+from (
+    select {listed}, {relation}."{file}", {relation}."{row}"
+    from ({rows}) as {relation}
+    where not ({skipped})
+)
 """
 EVENT_TYPES = dict.fromkeys((*COLUMNS, "extra", "source", "source_file", "note"), "varchar") | {
     "event_date": "date",
@@ -178,7 +182,7 @@ class Files:
     def _mapped(self, layout: Layout, listed: str, number: int) -> str:
         aside = self.mapping.kept_aside(layout.types())
         # Parquet numbers the rows of each file, other readers those of all files together.
-        before = "" if layout.format == "parquet" else f' - $before_{number}["{FILE}" + 1]'
+        before = "" if layout.row_of_file else f' - $before_{number}["{FILE}" + 1]'
         return MAPPED.format(
             earliest=EARLIEST,
             days_ahead=DAYS_AHEAD,
@@ -187,6 +191,7 @@ class Files:
             row=ROW,
             relation=RELATION,
             listed=listed,
+            skipped=self.mapping.skipped_sql(layout.types(aside)),
             source_row=f'"{ROW}"{before}',
             rows=layout.relation(f"$files_{number}", aside, f"$files_{number}_folders"),
         )
@@ -199,7 +204,7 @@ class Files:
             f"paths_{number}": paths,
             f"days_{number}": [file.day for file in group],
         }
-        if layout.format != "parquet":
+        if not layout.row_of_file:
             rows = [0, *(file.rows for file in group)]
             told[f"before_{number}"] = list(accumulate(rows))[:-1]
         return told | inventory.files_of(layout, paths, f"files_{number}")

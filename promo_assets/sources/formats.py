@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -53,6 +53,9 @@ ROW = "promo row"
 """Columns that a reader adds: the file's place in the list, and the row's place in the file (in
 Parquet) or in all files together (else), from 0."""
 
+ELEMENT = "promo element"
+"""Of a list that is exploded, while its fields are taken."""
+
 RESERVED = ("file_index", "file_row_number")
 """DuckDB's readers give columns of these names, which hide delivered ones."""
 
@@ -79,7 +82,9 @@ class Layout:
 
     ``columns`` are names with DuckDB types (of JSON: JSON). ``exact`` is false for JSON with
     numbers that have to be kept from becoming floating point. ``folders`` are columns that the
-    names of folders tell (`values_in_folders`).
+    names of folders tell (`values_in_folders`). ``headless`` CSV has no line of column names.
+    ``paths`` are columns taken from within others (``user.id`` from ``user``, in whose place they
+    stand); of the list ``explode`` each element is a row (`reaching`).
     """
 
     format: Format
@@ -89,20 +94,90 @@ class Layout:
     packed: str = ""
     shape: Shape = "lines"
     folders: tuple[str, ...] = ()
+    headless: bool = False
+    paths: tuple[str, ...] = ()
+    explode: str = ""
+
+    def reaching(self, paths: Sequence[str], explode: str) -> Layout:
+        """The layout with those of ``paths``, and the list to ``explode``, that it has. A column
+        whose own name has a dot is no path."""
+        names = {name.casefold(): name for name, _ in self.columns}
+        found = tuple(
+            path
+            for path in paths
+            if path.casefold() not in names and path.partition(".")[0].casefold() in names
+        )
+        return replace(self, paths=found, explode=names.get(explode.casefold(), ""))
+
+    @property
+    def row_of_file(self) -> bool:
+        """Whether `ROW` counts in each file; else in all files together."""
+        return self.format == "parquet" and not self.explode
+
+    def told_by(self, header: Sequence[str]) -> bool:
+        """Whether it is what `layout_of` finds where the mapping names the columns ``header``."""
+        if self.format != "csv" or not header:
+            return not self.headless
+        return [name for name, _ in self.columns] == list(header)
 
     def types(self, aside: Collection[str] = ()) -> dict[str, str]:
         """The columns as `relation` gives them. JSON: those ``aside`` as JSON, others as text."""
-        return self._delivered(aside) | dict.fromkeys(self.folders, "VARCHAR")
+        roots = self._roots()
+        told = {name: type_ for name, type_ in self._delivered(aside).items() if name not in roots}
+        return told | dict.fromkeys((*self.paths, *self.folders), "VARCHAR")
+
+    def _roots(self) -> frozenset[str]:
+        """The columns in whose place others stand."""
+        within = {path.partition(".")[0].casefold() for path in self.paths}
+        within.add(self.explode.casefold())
+        return frozenset(name for name, _ in self.columns if name.casefold() in within)
 
     def _delivered(self, aside: Collection[str]) -> dict[str, str]:
         """The columns that are in the file itself."""
         if self.format != "jsonl":
             return dict(self.columns)
-        return {name: "JSON" if name in aside else "VARCHAR" for name, _ in self.columns}
+        whole = {*aside, *self._roots()}
+        return {name: "JSON" if name in whole else "VARCHAR" for name, _ in self.columns}
 
     def relation(self, files: str, aside: Collection[str] = (), folders: str = "") -> str:
         """A select of every row of ``files`` (an SQL list of addresses): `types`, `FILE` and
         `ROW`. ``folders`` is an SQL list of the files' values of `folders`."""
+        rows, roots = self._whole(files, aside, folders), self._roots()
+        if not roots:
+            return rows
+        left_out, told = [*map(_named, sorted(roots))], []
+        if self.explode:
+            listed = self._json(self.explode)
+            # A row whose list has no element stays a row.
+            elements = (
+                f"case when json_array_length({listed}) > 0 then json_extract({listed}, '$[*]') "
+                "else [cast(null as json)] end"
+            )
+            rows = f'select *, unnest({elements}) as "{ELEMENT}" from ({rows})'
+            left_out += [_named(ELEMENT), _named(ROW)]
+            told.append(f"row_number() over () - 1 as {_named(ROW)}")
+        told += [f"{self._reached(path)} as {_named(path)}" for path in self.paths]
+        return f"select * exclude ({', '.join(left_out)}), {', '.join(told)} from ({rows})"
+
+    def _reached(self, path: str) -> str:
+        """The text at a path, or null."""
+        root, *steps = path.split(".")
+        pointer = "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps)
+        exploded = root.casefold() == self.explode.casefold()
+        within = _named(ELEMENT) if exploded else self._json(root)
+        return f"json_extract_string({within}, {_quoted(pointer)})"
+
+    def _json(self, root: str) -> str:
+        """A column as JSON, null where its text is none."""
+        name, type_ = next(one for one in self.columns if one[0].casefold() == root.casefold())
+        if self.format == "jsonl":
+            return _named(name)
+        if type_ == "VARCHAR":
+            return f"try_cast({_named(name)} as json)"
+        return f"to_json({_named(name)})"
+
+    def _whole(self, files: str, aside: Collection[str], folders: str) -> str:
+        """`relation` without `paths` and `explode`."""
         place = f'cast(file_index as bigint) as "{FILE}"'
         for number, name in enumerate(self.folders, 1):
             told = f"cast({folders} as varchar[][])[cast(file_index as bigint) + 1][{number}]"
@@ -119,8 +194,9 @@ class Layout:
             read += f", compression = '{self.packed}'"
         if self.format == "csv":
             return (
-                f"select *, {place} from read_csv({files}, auto_detect = false, header = true, "
-                f"columns = {_struct(types)}, delim = '{self.delimiter}', quote = '\"', "
+                f"select *, {place} from read_csv({files}, auto_detect = false, "
+                f"header = {not self.headless}, columns = {_struct(types)}, "
+                f"delim = '{self.delimiter}', quote = '\"', "
                 f"escape = '\"', nullstr = '', strict_mode = true, {read})"
             )
         read = f"format = '{SHAPES[self.shape]}', {read}"
@@ -157,16 +233,20 @@ def values_in_folders(path: str) -> dict[str, str | None]:
 
 
 def layout_of(
-    path: Path, connection: duckdb.DuckDBPyConnection, folders: Collection[str] = ()
+    path: Path,
+    connection: duckdb.DuckDBPyConnection,
+    folders: Collection[str] = (),
+    header: Sequence[str] = (),
 ) -> Layout:
-    """Find out how ``path`` is read; ``folders`` are the columns that its folders tell.
+    """Find out how ``path`` is read; ``folders`` are the columns that its folders tell, ``header``
+    those of CSV without a header line.
 
     Raises `UnreadableFileError`, whatever is wrong with the file.
     """
     try:
         match format_of(path):
             case "csv":
-                layout = _csv_layout(path)
+                layout = _csv_layout(path, header)
             case "jsonl":
                 layout = _json_layout(path, connection)
             case _ if packing_of(path):
@@ -184,13 +264,20 @@ def layout_of(
     return replace(layout, packed=packing_of(path), folders=more)
 
 
-def _csv_layout(path: Path) -> Layout:
+def _csv_layout(path: Path, told: Sequence[str]) -> Layout:
     head = head_of(path, LONGEST_HEADER)
     text = head.decode("utf-8-sig", errors="ignore")
     tabs = ENDING.search(path.name)
     known = "\t" if tabs and tabs[1].lower() == "tsv" else DELIMITERS
     records = [(_first_record(text, delimiter), delimiter) for delimiter in known]
-    header, delimiter = max(records, key=lambda told: len(told[0]))
+    header, delimiter = max(records, key=lambda one: (len(one[0]) == len(told), len(one[0])))
+    if told and [name.strip() for name in header] != list(told):
+        if header and len(header) != len(told):
+            raise UnreadableFileError(
+                f"its first line has {len(header)} fields, but header: names {len(told)} columns"
+            )
+        columns = tuple((name, "VARCHAR") for name in told)
+        return Layout("csv", columns, delimiter, headless=True)
     if not any(name.strip() for name in header):
         raise UnreadableFileError("it has no header line with column names")
     return Layout("csv", tuple((name, "VARCHAR") for name in _unique(header)), delimiter)

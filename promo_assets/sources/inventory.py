@@ -40,11 +40,12 @@ create table if not exists files (
     problem text, read_as text, row_count integer, primary key (folder, path)
 ) without rowid;
 create table if not exists days (
-    folder text, path text, day integer, row_count integer, primary key (folder, path, day)
+    folder text, path text, day integer, row_count integer, skipped integer,
+    primary key (folder, path, day)
 ) without rowid;
 create index if not exists by_day on days (folder, day, path, row_count);
 """
-VERSION = 3
+VERSION = 4
 """Of the schema and of what is counted; a new one starts the inventory anew."""
 
 PATIENCE = 60
@@ -66,7 +67,8 @@ ROUND = 2_000
 @dataclass(frozen=True)
 class DeliveredFile:
     """A file of the folder: ``path`` relative to it, and how it is read. ``problem`` says why it
-    can't be, in one line; then ``layout`` is None and ``rows`` 0."""
+    can't be, in one line; then ``layout`` is None and ``rows`` 0. ``rows`` are all that are in it,
+    skipped ones too."""
 
     path: str
     digest: str
@@ -99,15 +101,17 @@ class _Found:
     digest: str = ""
     layout: str = ""
     problem: str = ""
-    days: dict[int, int] | None = field(default_factory=dict)
+    days: dict[int, tuple[int, int]] | None = field(default_factory=dict)
+    """Rows, and skipped ones beside them, by day."""
 
-    def add(self, day: int | None, count: int) -> None:
+    def add(self, day: int | None, count: int, skipped: int) -> None:
         named = day_in(self.seen.path)
         own = (named - EPOCH).days if named else UNDATED
         if day is None or day < (EARLIEST - EPOCH).days or (named and day > own + DAYS_AHEAD):
             day = own
         assert self.days is not None
-        self.days[day] = self.days.get(day, 0) + count
+        before = self.days.get(day, (0, 0))
+        self.days[day] = (before[0] + count, before[1] + skipped)
 
 
 def day_in(path: str) -> date | None:
@@ -178,7 +182,8 @@ class Inventory:
         """Rows by the day to which they belong; those after the last day of all count for it."""
         found: dict[date, int] = defaultdict(int)
         told = self._db.execute(
-            "select day, sum(row_count) from days where folder = ? group by day", (self._here,)
+            "select day, sum(row_count) from days where folder = ? and row_count > 0 group by day",
+            (self._here,),
         )
         for day, count in told:
             found[self._day(day)] += count
@@ -187,35 +192,46 @@ class Inventory:
     def first_day(self, since: date) -> date | None:
         """The first day from ``since`` on that has rows."""
         (day,) = self._db.execute(
-            "select min(day) from days where folder = ? and day >= ?",
+            "select min(day) from days where folder = ? and day >= ? and row_count > 0",
             (self._here, (since - EPOCH).days),
         ).fetchone()
         return None if day is None else self._day(day)
+
+    def skipped(self) -> int:
+        """Rows that the mapping says are no events."""
+        (count,) = self._db.execute(
+            "select coalesce(sum(skipped), 0) from days where folder = ?", (self._here,)
+        ).fetchone()
+        return int(count)
 
     def delivered(self, window: Window) -> dict[date, DeliveredDay]:
         """By day, its rows by file and a hash over these files: path, content, how it is read,
         and how many rows."""
         where, bounds = self._within(window)
         rows = self._db.execute(
-            f"select day, path, row_count from days where folder = :here {where} order by path",
+            "select day, path, row_count, skipped from days "
+            f"where folder = :here {where} order by path",
             {"here": self._here, **bounds},
         )
         told = {found.path: self._told(found) for found in self.files(window)}
         hashes: dict[date, hashlib._Hash] = defaultdict(hashlib.sha256)
         counts: dict[date, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for number, path, count in rows:
+        skipped: dict[date, int] = defaultdict(int)
+        for number, path, count, left_out in rows:
             day = self._day(number)
             hashes[day].update(f"{path}\0{told[path]}\0{count}\n".encode())
             counts[day][path] += count
+            skipped[day] += left_out
         return {
-            day: DeliveredDay(found.hexdigest()[:16], dict(counts[day]))
+            day: DeliveredDay(found.hexdigest()[:16], dict(counts[day]), skipped[day])
             for day, found in sorted(hashes.items())
         }
 
     def span(self, until: date) -> Window | None:
         """From the first to the last day that has rows of its own, up to ``until``."""
         first, last = self._db.execute(
-            "select min(day), max(day) from days where folder = ? and day between ? and ?",
+            "select min(day), max(day) from days "
+            "where folder = ? and day between ? and ? and row_count > 0",
             (self._here, (self.first - EPOCH).days, (until - EPOCH).days),
         ).fetchone()
         return None if first is None else Window.of((self._day(first), self._day(last)))
@@ -237,7 +253,8 @@ class Inventory:
     def _layout(self, text: str) -> Layout | None:
         # Files share few layouts. Of what folders tell the columns are taken that mean something.
         if text and text not in self._layouts:
-            layout = Layout.from_json(text)
+            mapping = self._mapping
+            layout = Layout.from_json(text).reaching(mapping.paths, mapping.explode or "")
             taken = {self._mapping.delivered_as(name, layout.types()) for name in COLUMNS}
             folders = tuple(name for name in layout.folders if name in taken)
             self._layouts[text] = replace(layout, folders=folders)
@@ -247,7 +264,9 @@ class Inventory:
         # The mapping counts as far as it changes how this file is read.
         assert found.layout is not None
         if found.layout not in self._selects:
-            self._selects[found.layout] = _short_hash(self.select_of(found.layout))
+            skipped = self._mapping.skipped_sql(found.layout.types())
+            how = f"{self.select_of(found.layout)} {skipped} {found.layout.explode}"
+            self._selects[found.layout] = _short_hash(how)
         return f"{found.digest}/{self._selects[found.layout]}"
 
     def _known(self) -> dict[str, _Known]:
@@ -271,7 +290,10 @@ class Inventory:
         if layout not in self._times:
             known = self._layout(layout)
             told = self._mapping.time_sql(known.types() if known else {}, self._zone)
-            self._times[layout] = _short_hash(f"{told} {self._mapping.unfinished}")
+            skipped = self._mapping.skipped_sql(known.types() if known else {})
+            how = f"{told} {skipped} {self._mapping.unfinished} {self._mapping.header}"
+            how += f" {known.explode if known else ''}"
+            self._times[layout] = _short_hash(how)
         return self._times[layout]
 
     def _read(
@@ -284,7 +306,7 @@ class Inventory:
             before = known.get(seen.path)
             try:
                 digest = self._digest(seen)
-                same = before is not None and before.digest == digest and before.layout
+                same = before is not None and before.digest == digest and self._fits(before.layout)
                 layout = before.layout if same and before else self._described(seen, cursor)
             except UnreadableFileError as error:
                 found.append(_Found(seen, problem=str(error)))
@@ -302,6 +324,10 @@ class Inventory:
             found += group
         return found
 
+    def _fits(self, layout: str) -> bool:
+        """Whether a known layout is what the mapping still makes of its file."""
+        return bool(layout) and Layout.from_json(layout).told_by(self._mapping.header)
+
     def _digest(self, seen: Seen) -> str:
         """The fingerprint of a file that is whole."""
         if seen.problem:
@@ -315,7 +341,10 @@ class Inventory:
 
     def _described(self, seen: Seen, cursor: duckdb.DuckDBPyConnection) -> str:
         return layout_of(
-            self._folder / seen.path, cursor, values_in_folders(seen.path).keys()
+            self._folder / seen.path,
+            cursor,
+            values_in_folders(seen.path).keys(),
+            self._mapping.header,
         ).to_json()
 
     def _count(
@@ -325,10 +354,12 @@ class Inventory:
         types = layout.types()
         values = ", ".join(f"count({column_sql(name)})" for name in types)
         happened = self._mapping.time_sql(types, self._zone)
+        skipped = self._mapping.skipped_sql(types)
         relation = layout.relation("$files", folders="$files_folders")
         try:
             rows = cursor.execute(
-                f"select \"{FILE}\", cast({happened} as date) - date '{EPOCH}' as day, count(*), "
+                f"select \"{FILE}\", cast({happened} as date) - date '{EPOCH}' as day, "
+                f"count(*) filter (not ({skipped})), count(*) filter ({skipped}), "
                 f"greatest(0, {values or 0}) from ({relation}) as {RELATION} group by all",
                 self.files_of(layout, [one.seen.path for one in group], "files"),
             ).fetchall()
@@ -345,8 +376,8 @@ class Inventory:
             return
         for one in group:
             one.days = {}
-        for place, day, count, _ in rows:
-            group[place].add(day, count)
+        for place, day, count, skipped, _ in rows:
+            group[place].add(day, count, skipped)
 
     def _write(self, found: Sequence[_Found]) -> None:
         recounted = [one for one in found if one.days is not None]
@@ -356,16 +387,17 @@ class Inventory:
                 [(self._here, one.seen.path) for one in recounted],
             )
             self._db.executemany(
-                "insert into days values (?, ?, ?, ?)",
+                "insert into days values (?, ?, ?, ?, ?)",
                 [
-                    (self._here, one.seen.path, day, count)
+                    (self._here, one.seen.path, day, *counts)
                     for one in recounted
-                    for day, count in (one.days or {}).items()
+                    for day, counts in (one.days or {}).items()
                 ],
             )
             self._db.executemany(
                 "insert or replace into files values (?, ?, ?, ?, ?, ?, ?, ?, (select"
-                " coalesce(sum(row_count), 0) from days where folder = ?1 and path = ?2))",
+                " coalesce(sum(row_count + skipped), 0) from days"
+                " where folder = ?1 and path = ?2))",
                 [self._row(one) for one in found],
             )
 

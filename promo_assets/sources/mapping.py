@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+import duckdb
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from promo_assets.contract.events import EVENT_COLUMNS
 from promo_assets.contract.limits import Gates
@@ -39,6 +40,9 @@ MONEY = ("unit_price", "discount")
 NUMBERS = ("quantity", *MONEY)
 EPOCHS = {"epoch_seconds": 1_000_000, "epoch_millis": 1_000, "epoch_micros": 1}
 """Time formats that count from 1970-01-01 UTC, in microseconds a unit."""
+
+ISO = "iso"
+"""The time format of `moment_sql`, which is meant where none is told."""
 
 LATEST_EPOCH = 253_402_300_800_000_000
 """Microseconds of the year 10000: what is later was told in another unit."""
@@ -70,6 +74,43 @@ class Joined(_Strict):
     join: tuple[Text, ...] = Field(min_length=2)
 
 
+class Condition(_Strict):
+    """Rows by one delivered column, as it is written: those whose value is (or is not) one of a
+    list, where null is no value, or matches a pattern as a whole (RE2)."""
+
+    column: Text
+    one_of: tuple[str | None, ...] = ()
+    none_of: tuple[str | None, ...] = ()
+    matches: Text | None = None
+
+    @field_validator("matches")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        try:
+            if value:
+                with duckdb.connect() as connection:
+                    connection.execute("select regexp_full_match('', ?)", [value]).fetchall()
+        except duckdb.Error as error:
+            raise ValueError(f"should be a pattern such as TEST.*|POST ({error})") from error
+        return value
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Condition:
+        if sum(map(bool, (self.one_of, self.none_of, self.matches))) != 1:
+            raise ValueError("should have one of one_of, none_of, matches beside its column")
+        return self
+
+    def sql(self, text: str) -> str:
+        """Whether it holds for a text; never null."""
+        if self.matches:
+            return f"coalesce(regexp_full_match({text}, {literal(self.matches)}), false)"
+        told = self.one_of or self.none_of
+        values = ", ".join(literal(value) for value in told if value is not None)
+        found = [f"coalesce({text} in ({values}), false)"] if values else []
+        found += [f"{text} is null"] if None in told else []
+        return f"{'not ' if self.none_of else ''}({' or '.join(found)})"
+
+
 class SourceMapping(_Strict):
     """What ``mapping.yaml`` says; every key may be left out.
 
@@ -80,7 +121,9 @@ class SourceMapping(_Strict):
     columns: dict[str, Constant | Joined | Text | tuple[Text, ...]] = {}
     values: dict[str, dict[str, str | None]] = {}
     time_zone: str | None = Field(default=None, description="IANA zone of times without offset.")
-    time_format: str | None = Field(default=None, description="One of EPOCHS, or for strptime.")
+    time_format: str | tuple[str, ...] | None = Field(
+        default=None, description="`iso`, one of EPOCHS, or for strptime; of several the first fit."
+    )
     number_format: NumberFormat | None = Field(
         default=None, description="How quantities and amounts are written, if not as 1234.50."
     )
@@ -98,6 +141,15 @@ class SourceMapping(_Strict):
     )
     equal_rows: Literal["drop", "keep"] = Field(
         default="drop", description="Rows without an event_id that are equal: one event, or many."
+    )
+    skip_rows_where: tuple[Condition, ...] = Field(
+        default=(), description="Rows that are no events, where any of the conditions holds."
+    )
+    explode: Text | None = Field(
+        default=None, description="Files: a column that holds a list, each element of it a row."
+    )
+    header: tuple[Text, ...] = Field(
+        default=(), description="The columns of CSV event files that have no header line."
     )
     events: Text | tuple[Text, ...] = Field(default=(), description="Globs of the event files.")
     ignore: tuple[Text, ...] = Field(
@@ -128,13 +180,34 @@ class SourceMapping(_Strict):
 
     @field_validator("time_format")
     @classmethod
-    def _known_format(cls, value: str | None) -> str | None:
-        rest = STRPTIME.sub("", value or "")
-        if value and value not in EPOCHS and ("%" in rest or rest == value):
-            raise ValueError(
-                f"should be one of {', '.join(EPOCHS)}, or a pattern such as %d/%m/%Y %H:%M:%S"
-            )
+    def _known_format(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for told in (value,) if isinstance(value, str) else value or ():
+            rest = STRPTIME.sub("", told)
+            if told not in (*EPOCHS, ISO) and ("%" in rest or rest == told):
+                which = "" if isinstance(value, str) else f" in place of {told!r}"
+                raise ValueError(
+                    f"should be one of {', '.join((*EPOCHS, ISO))}, or a pattern such as "
+                    f"%d/%m/%Y %H:%M:%S{which}"
+                )
         return value
+
+    @property
+    def time_formats(self) -> tuple[str, ...]:
+        """How times may be written, in the order in which it is tried."""
+        told = self.time_format
+        return ((told,) if isinstance(told, str) else told) or (ISO,)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The names with dots: what may stand within a delivered column."""
+        told = [name for one in self.columns.values() for name in _names_in(one)]
+        told += [one.column for one in self.skip_rows_where]
+        return tuple(dict.fromkeys(name for name in told if "." in name))
+
+    @property
+    def epoch(self) -> int | None:
+        """Microseconds a unit where all times are counted in one unit."""
+        return EPOCHS.get(self.time_formats[0]) if len(self.time_formats) == 1 else None
 
     def dropped(self, name: str) -> bool:
         """Whether a delivered column must not be taken."""
@@ -175,6 +248,17 @@ class SourceMapping(_Strict):
             for name in names
             if name not in taken and not self.dropped(name) and name.casefold() not in IDENTIFIERS
         )
+
+    def skipped_sql(self, delivered: Mapping[str, str]) -> str:
+        """Whether a row is skipped; never null. A condition on a column that is not delivered holds
+        for no row."""
+        names = {name.casefold(): name for name in delivered}
+        found = [
+            one.sql(as_text(column_sql(name), delivered[name].upper()))
+            for one in self.skip_rows_where
+            if (name := names.get(one.column.casefold()))
+        ]
+        return " or ".join(found) or "false"
 
     def note_sql(self) -> str:
         """The ``note`` of every row: by it the gates know which columns nobody waits for."""
@@ -231,24 +315,14 @@ class SourceMapping(_Strict):
         if type_.startswith(("TIMESTAMP", "DATE")):
             return _finite(to_utc(f"cast({column} as timestamp)", zone))
         text = as_text(column, type_)
-        if self.time_format in EPOCHS:
-            micros = f"try_cast({text} as decimal(24, 6)) * {EPOCHS[self.time_format]}"
-            return (
-                f"case when abs({micros}) < {LATEST_EPOCH} "
-                f"then make_timestamp(cast({micros} as bigint)) end"
-            )
-        if self.time_format:
-            parsed = f"try_strptime({text}, {literal(self.time_format)})"
-            if re.search(r"%[zZ]", self.time_format.replace("%%", "")):
-                return f"timezone('UTC', {parsed})"
-            return to_utc(parsed, zone)
-        return moment_sql(text, zone)
+        tried = [_written_sql(text, format_, zone) for format_ in self.time_formats]
+        return tried[0] if len(tried) == 1 else f"coalesce({', '.join(tried)})"
 
     def moment_sql(self, column: str, type_: str, zone: str) -> str:
         """`time_sql` of a table beside the events, whose times may be ISO in spite of the
         ``time_format``."""
         told = self._time_of(column, type_.upper(), zone)
-        if self.time_format is None or type_.upper().startswith(("TIMESTAMP", "DATE")):
+        if ISO in self.time_formats or type_.upper().startswith(("TIMESTAMP", "DATE")):
             return told
         plain = self.model_copy(update={"time_format": None})
         return f"coalesce({told}, {plain._time_of(column, type_.upper(), zone)})"
@@ -324,16 +398,7 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
             if name not in names and not (key == "user_columns" and name.startswith("consent_")):
                 yield (key, name), f"{key}: {name!r} {problem}; {nearest(name, names)}"
     for column, told in mapping.columns.items():
-        names = (
-            ()
-            if isinstance(told, Constant)
-            else told.join
-            if isinstance(told, Joined)
-            else (told,)
-            if isinstance(told, str)
-            else told
-        )
-        for name in names:
+        for name in _names_in(told):
             if mapping.dropped(name):
                 yield ("columns", column), f"columns: {column}: {name!r} is under drop: too"
     for name in mapping.not_delivered:
@@ -342,9 +407,25 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
                 ("not_delivered",),
                 f"not_delivered: {name!r} is no column; {nearest(name, COLUMNS)}",
             )
+    for place, name in enumerate(mapping.header):
+        if name.casefold() in {before.casefold() for before in mapping.header[:place]}:
+            yield ("header",), f"header: {name!r} is named twice"
     for name in mapping.drop:
         if name.casefold() in ("event_time", "event_type") and name not in mapping.columns:
             yield ("drop",), f"drop: {name!r} is required; without it no row can be used"
+
+
+def _names_in(told: Constant | Joined | str | tuple[str, ...]) -> tuple[str, ...]:
+    """The delivered columns that are named in place of one of the contract's."""
+    match told:
+        case Constant():
+            return ()
+        case Joined():
+            return told.join
+        case str():
+            return (told,)
+        case _:
+            return told
 
 
 def _shape(at: Location) -> tuple[Location, str] | None:
@@ -354,9 +435,27 @@ def _shape(at: Location) -> tuple[Location, str] | None:
             "expected a delivered column's name, a list of names, {value: a constant}, or "
             "{join: [a date, a time]}"
         )
+    if at[0] == "time_format" and len(at) > 1:
+        return at[:1], "expected a time format such as '%d.%m.%Y %H:%M', or a list of them"
     if at[0] == "events" and len(at) > 1:
         return at[:1], "expected a glob such as logs/**/*.csv, or a list of them"
     return None
+
+
+def _written_sql(text: str, format_: str, zone: str) -> str:
+    """The UTC timestamp that a text tells in one time format, null where it is not written so."""
+    if format_ == ISO:
+        return moment_sql(text, zone)
+    if format_ in EPOCHS:
+        micros = f"try_cast({text} as decimal(24, 6)) * {EPOCHS[format_]}"
+        return (
+            f"case when abs({micros}) < {LATEST_EPOCH} "
+            f"then make_timestamp(cast({micros} as bigint)) end"
+        )
+    parsed = f"try_strptime({text}, {literal(format_)})"
+    if re.search(r"%[zZ]", format_.replace("%%", "")):
+        return f"timezone('UTC', {parsed})"
+    return to_utc(parsed, zone)
 
 
 def _joined_sql(told: Joined, delivered: Mapping[str, str]) -> str:

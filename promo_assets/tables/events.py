@@ -150,6 +150,8 @@ def raw_events(production: Production, intake: Intake) -> Query:
         gone = retained(connection, source, taken.days, window)
     record(connection, window, {**taken.days, **gone}, production.run_id)
     production.note({"source": f"{source.name} {source.version}"})
+    if skipped := sum(day.skipped for day in taken.days.values()):
+        production.note({"rows_skipped": skipped})
     production.found.extend(_unreadable(taken.problems))
     kinds: dict[str, Kind] = {"user_id": "account", "device_id": "device"}
     keys = _keys(intake)

@@ -208,9 +208,18 @@ def _together(pieces: list[Written], waits: Mapping[date, Reason]) -> Written:
         Published(rows, held, last.published.table_rows),
         {day: why for piece in pieces for day, why in piece.waiting.items()} | dict(waits),
         {day: cause for piece in pieces for day, cause in piece.blocked.items()},
-        {name: value for piece in pieces for name, value in piece.notes.items()},
+        _noted(pieces),
         tuple(news for piece in pieces for news in piece.news),
     )
+
+
+def _noted(pieces: list[Written]) -> dict[str, Any]:
+    """What the producer said: counts of all pieces together, of the rest what was said last."""
+    told: dict[str, Any] = {}
+    for piece in pieces:
+        for name, value in piece.notes.items():
+            told[name] = told[name] + value if isinstance(value, int) and name in told else value
+    return told
 
 
 def _reasons(

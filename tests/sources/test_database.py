@@ -238,6 +238,22 @@ def test_an_event_has_its_table_and_key_as_place(
     ]  # fmt: skip
 
 
+def test_skipped_rows_are_counted_by_the_server_and_not_read(
+    server: Server, connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    create(server)
+    server.insert("events", [event(n, f"2024-01-0{3 + n % 2} 10:00:00") for n in range(1, 7)])
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("skip_rows_where: [{column: USER_ID, one_of: [user 1, user 3]}]\n")
+    source = source_of(server, mapping)
+    rows = read(source, connection, MONTH, "source_row, event_date")
+    assert sorted(number for number, _ in rows) == [2, 4, 5, 6]
+    told = source.delivered(MONTH, connection)
+    assert {day.day: (one.rows, one.skipped) for day, one in told.items()} == {
+        3: (3, 0), 4: (1, 2)
+    }  # fmt: skip
+
+
 # Times and days. Files are the oracle.
 
 

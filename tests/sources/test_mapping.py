@@ -109,6 +109,25 @@ drop: [email]
         ("time_zone: Shanghai\n", 1, "'Shanghai' found, expected an IANA zone such as"),
         ("time_format: epoch\n", 1, "'epoch' found, expected one of epoch_seconds"),
         ("time_format: '%d/%Q'\n", 1, "expected one of epoch_seconds"),
+        ("time_format: [iso, epoch]\n", 1, "or a pattern such as %d/%m/%Y %H:%M:%S in place of"),
+        ("time_format: {a: b}\n", 1, "expected a time format such as '%d.%m.%Y %H:%M', or a list"),
+        (
+            "skip_rows_where:\n  - {column: a}\n",
+            2,
+            "should have one of one_of, none_of, matches beside its column",
+        ),
+        (
+            "skip_rows_where:\n  - {column: a, one_of: [x]}\n  - {column: a, matches: '('}\n",
+            3,
+            "expected a pattern such as TEST.*|POST",
+        ),
+        (
+            "skip_rows_where: [{column: a, one_of: [x], match: b}]\n",
+            1,
+            "unknown key; did you mean 'matches'?",
+        ),
+        ("header: user_id\n", 1, "'user_id' found, expected a list such as [a, b]"),
+        ("header: [user, item, User]\n", 1, "header: 'User' is named twice"),
         ("units: {unit_price: kopeks}\n", 1, "'kopeks' found; expected one of cents, currency"),
         ("units: {price: cents}\n", 1, "'price' has no unit; did you mean 'unit_price'?"),
         ("drop: email\n", 1, "'email' found, expected a list such as [a, b]"),
@@ -179,6 +198,21 @@ def test_a_time_format_says_how_times_are_told(
     mapping = SourceMapping(time_format=format_, time_zone="Europe/Berlin")
     (row,) = mapped(mapping, f"select {value} as event_time")
     assert row.get("happened_at") == expected
+
+
+def test_of_several_time_formats_the_first_that_fits_counts() -> None:
+    formats = ("%d.%m.%Y %H:%M", "%m/%d/%Y %I:%M %p %z", "iso", "epoch_millis")
+    mapping = SourceMapping(time_format=formats, time_zone="Europe/Berlin")
+    told = {
+        "01.07.2024 12:00": datetime(2024, 7, 1, 10),
+        "07/01/2024 01:30 PM -0500": datetime(2024, 7, 1, 18, 30),
+        "2024-07-01T12:00:00Z": datetime(2024, 7, 1, 12),
+        "1719835200001": datetime(2024, 7, 1, 12, 0, 0, 1000),
+        "13/13/2024": None,
+    }
+    values = ", ".join(f"('{one}')" for one in told)
+    rows = mapped(mapping, f"select * from (values {values}) as t(event_time)")
+    assert [row.get("happened_at") for row in rows] == list(told.values())
 
 
 OFFSETS = st.integers(-15 * 60, 15 * 60)

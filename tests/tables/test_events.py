@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,12 @@ def enter(tmp_path: Path) -> Enter:
     return entered
 
 
-def _query(place: Path, table: str, connection: duckdb.DuckDBPyConnection) -> Query:
+def _query(
+    place: Path,
+    table: str,
+    connection: duckdb.DuckDBPyConnection,
+    note: Callable[[Mapping[str, Any]], None] = lambda notes: None,
+) -> Query:
     connection.execute("set TimeZone = 'UTC'")
     prepare(connection)
     settings = Settings(
@@ -51,7 +56,7 @@ def _query(place: Path, table: str, connection: duckdb.DuckDBPyConnection) -> Qu
     )
     contract = CONTRACTS[table]
     window = Window(DAY, date(2024, 6, 2)) if contract.window else None
-    production = Production(contract, connection, window, (), (), "test", print, lambda notes: None)
+    production = Production(contract, connection, window, (), (), "test", print, note)
     name = "raw_events" if table == "raw.events" else table.removeprefix("core.")
     made = getattr(events, name)(production, installation.intake(settings))
     assert isinstance(made, Query)
@@ -65,6 +70,19 @@ def deliver(place: Path, *rows: str, users: str = "", mapping: str = "") -> None
     (place / "shop" / "events" / f"{DAY}.csv").write_text(header + lines)
     (place / "shop" / "users.csv").write_text("user_id,consent_marketing\n" + users)
     (place / "shop" / "mapping.yaml").write_text(mapping)
+
+
+def test_skipped_rows_are_in_the_metadata(tmp_path: Path) -> None:
+    deliver(tmp_path, "anna,,1", "ben,,test", "ben,,test")
+    notes: dict[str, Any] = {}
+    with duckdb.connect() as connection:
+        _query(tmp_path, "raw.events", connection, notes.update)
+    assert "rows_skipped" not in notes
+    skip = "skip_rows_where: [{column: order_id, one_of: [test]}]\n"
+    deliver(tmp_path, "anna,,1", "ben,,test", "ben,,test", mapping=skip)
+    with duckdb.connect() as connection:
+        _query(tmp_path, "raw.events", connection, notes.update)
+    assert notes["rows_skipped"] == 2
 
 
 @pytest.mark.parametrize(
