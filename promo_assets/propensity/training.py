@@ -98,7 +98,7 @@ class TrainingResult:
             "frequency_auc",
             "recency_auc",
         )
-        return {name: self.metrics[name] for name in chosen} | {
+        return {name: self.metrics.get(name) for name in chosen} | {
             "first_as_of": self.split["train"]["first"],
             "test_from": self.split["test"]["first"],
             "train_rows": self.split["train"]["rows"],
@@ -136,7 +136,7 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
         fitted_until=last_day(split.calibration) + timedelta(days=settings.horizon),
     )
     y, p = labels(split.test), model.predict(split.test)
-    low, high = evaluation.auc_interval(y, p, split.test["user_id"].to_numpy(), settings.seed)
+    interval = evaluation.auc_interval(y, p, split.test["user_id"].to_numpy(), settings.seed)
     gains = booster.feature_importance("gain", iteration=best)
     order = np.argsort(-gains, kind="stable")
     return TrainingResult(
@@ -144,8 +144,7 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
         settings=settings,
         metrics={
             **evaluation.measures(y, p, model.threshold),
-            "auc_low": low,
-            "auc_high": high,
+            **(dict(zip(("auc_low", "auc_high"), interval, strict=True)) if interval else {}),
             "rounds": float(best),
             "threshold": model.threshold,
             **rivals(split),

@@ -162,7 +162,8 @@ def trainings(production: Production, learning: Learning) -> pl.DataFrame:
 
 
 def champions(production: Production, learning: Learning) -> pl.DataFrame:
-    """The model in force after each week of the window: this week's, if it beat the last."""
+    """The model in force after each week of the window: this week's, if it clearly beat the last or
+    can't be compared with it."""
     from promo_assets.propensity.champion import decide
     from promo_assets.propensity.dataset import split_by_time
 
@@ -170,7 +171,12 @@ def champions(production: Production, learning: Learning) -> pl.DataFrame:
     current = production.row(CHAMPION, {"week": production.weeks[0]})
     for week in production.weeks:
         training = production.row(TRAINED, {"week": week})
-        told = {"week": week, "promoted": False, "reason": "no model was trained this week"}
+        told = {
+            "week": week,
+            "promoted": False,
+            "verdict": "no_model",
+            "reason": "no model was trained this week",
+        }
         if training is not None:
             store = learning.store
             new = model_of(store, training["model_version"], training["sha256"])
@@ -179,9 +185,15 @@ def champions(production: Production, learning: Learning) -> pl.DataFrame:
             decision = decide(new, old, test)
             told |= {
                 "promoted": decision.promote,
+                "verdict": decision.verdict,
                 "reason": decision.reason,
                 "challenger_log_loss": decision.challenger_log_loss,
                 "champion_log_loss": decision.champion_log_loss,
+                "difference": decision.difference,
+                "difference_low": decision.low,
+                "difference_high": decision.high,
+                "compared_rows": decision.rows,
+                "compared_users": decision.users,
             }
             if decision.promote:
                 current = {**training, "trained_week": week}
@@ -245,7 +257,7 @@ def model_of(store: ModelStore, version: int, sha256: str) -> PropensityModel:
 
 def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[Table]:
     """The group's tables."""
-    version = f"1+horizon{learning.horizon_days}"
+    version = f"2+horizon{learning.horizon_days}"
     week_behind = learning.horizon_days
     return [
         Table(

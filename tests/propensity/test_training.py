@@ -71,6 +71,20 @@ def test_the_summary_has_a_value_for_every_column(snapshots: Snapshots) -> None:
     assert all(value is not None for value in summary.values())
 
 
+def test_two_buyers_in_the_test_part_leave_the_interval_null(snapshots: Snapshots) -> None:
+    frame = snapshots().with_row_index()
+    tested = pl.col("as_of_date") > frame["as_of_date"].max() - timedelta(weeks=4)
+    buyers = frame.filter(tested & pl.col("label"))["index"].head(2).to_list()
+    few = frame.with_columns(
+        label=pl.when(tested).then(pl.col("index").is_in(buyers)).otherwise(pl.col("label"))
+    ).drop("index")
+    result = train(few, SETTINGS)
+    summary = result.summary()
+    assert summary["auc_low"] is None
+    assert summary["auc_high"] is None
+    assert np.isfinite(list(result.metrics.values())).all()
+
+
 def test_too_little_history_is_refused(snapshots: Snapshots) -> None:
     with pytest.raises(TrainingError, match="wait for more weeks"):
         train(snapshots(weeks=5), SETTINGS)
