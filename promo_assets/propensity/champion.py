@@ -49,10 +49,15 @@ def decide(
     by user). A champion of another horizon or another set of features answers another question:
     it is not compared, and the challenger takes over.
 
-    Only rows whose labels neither model was fitted to count. A champion from a short history has
-    a short test part, so a later, longer one may reach back into what stopped or calibrated it.
+    Both are compared as they were tested, before they were refitted: else the champion would know
+    the test rows. Only rows whose labels neither was fitted to count. A champion from a short
+    history has a short test part, so a later, longer one may reach back into what stopped or
+    calibrated it.
     Raises ValueError where no row is left.
     """
+    challenger = challenger.tested or challenger
+    if champion is not None:
+        champion = champion.tested or champion
     if champion is not None and (difference := _incompatible(challenger, champion)):
         verdict, reason = difference
         return Decision(verdict, reason, _loss(challenger, _unseen(test, challenger)))

@@ -22,7 +22,10 @@ def frame(snapshots: Snapshots) -> pl.DataFrame:
 
 @pytest.fixture
 def model(frame: pl.DataFrame) -> PropensityModel:
-    return train(frame, TrainingSettings(date(2024, 5, 12), threads=1)).model
+    """As it was tested."""
+    tested = train(frame, TrainingSettings(date(2024, 5, 12), threads=1)).model.tested
+    assert tested is not None
+    return tested
 
 
 @pytest.fixture
@@ -114,10 +117,19 @@ def test_a_champion_of_a_short_history_shares_no_fitted_row_with_its_challenger(
     longer = frame.filter(pl.col("as_of_date") <= days[15])
     champion = train(short, TrainingSettings(days[14] + timedelta(days=7), threads=1)).model
     test = split_by_time(longer, horizon=7).test
-    assert champion.fitted_until > min(test["as_of_date"].to_list())
+    assert champion.tested is not None
+    assert champion.tested.fitted_until > min(test["as_of_date"].to_list())
     challenger = train(longer, TrainingSettings(days[15] + timedelta(days=7), threads=1)).model
-    clean = test.filter(pl.col("as_of_date") >= champion.fitted_until)
+    clean = test.filter(pl.col("as_of_date") >= champion.tested.fitted_until)
     assert decide(challenger, champion, test) == decide(challenger, champion, clean)
+
+
+def test_models_are_compared_as_they_were_tested(
+    model: PropensityModel, test_rows: pl.DataFrame
+) -> None:
+    refitted = [replace(worse(one), tested=one) for one in (model, worse(model))]
+    later = [replace(one, fitted_until=date(2030, 1, 1)) for one in refitted]
+    assert decide(*later, test_rows) == decide(model, worse(model), test_rows)
 
 
 def test_a_champion_from_the_future_is_refused(
