@@ -12,6 +12,7 @@ import polars as pl
 
 from promo_assets.learning import evaluation
 from promo_assets.propensity.dataset import (
+    POPULATIONS,
     Split,
     feature_matrix,
     feature_names,
@@ -98,7 +99,9 @@ class TrainingResult:
             "frequency_auc",
             "recency_auc",
         )
-        return {name: self.metrics.get(name) for name in chosen} | {
+        told = [f"{who}_{what}" for who in POPULATIONS for what in ("score", "share")]
+        return {name: self.metrics.get(name) for name in (*chosen, *told)} | {
+            **{f"{who}_rows": int(self.metrics[f"{who}_rows"]) for who in POPULATIONS},
             "first_as_of": self.split["train"]["first"],
             "test_from": self.split["test"]["first"],
             "train_rows": self.split["train"]["rows"],
@@ -150,6 +153,7 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
             "rounds": float(best),
             "threshold": tested.threshold,
             **rivals(split),
+            **by_population(split.test, p),
         },
         confusion=evaluation.confusion(y, p, tested.threshold),
         importance={names[index]: float(gains[index]) for index in order},
@@ -244,6 +248,20 @@ def fit_platt(y: np.ndarray, margin: np.ndarray) -> tuple[float, float]:
         if np.abs(step).max() < 1e-10:
             break
     return float(coefficients[0]), float(coefficients[1])
+
+
+def by_population(part: pl.DataFrame, p: np.ndarray) -> dict[str, float]:
+    """Rows, mean score and share of buyers of each of `POPULATIONS`, of which an empty one has rows
+    only: they are near each other where a score is calibrated for each."""
+    told: dict[str, float] = {}
+    scored = part.with_columns(score=pl.Series(p))
+    for who, within in POPULATIONS.items():
+        rows = scored.filter(within)
+        told[f"{who}_rows"] = float(rows.height)
+        if rows.height:
+            told[f"{who}_score"] = float(rows["score"].to_numpy().mean())
+            told[f"{who}_share"] = float(labels(rows).mean())
+    return told
 
 
 def rivals(split: Split) -> dict[str, float]:

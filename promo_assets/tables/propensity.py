@@ -81,7 +81,6 @@ select
 from weeks
 inner join features.user_features as features on features.as_of_date = weeks.as_of_date
 left join ahead on ahead.week = weeks.week and ahead.user_id = features.user_id
-where features.orders_90d > 0
 """
 
 LABELLED = """
@@ -112,7 +111,7 @@ where week = $week and status = 'trained'
 
 
 def training_set(production: Production, horizon_days: int) -> Query:
-    """The labelled snapshots of the window's weeks."""
+    """The labelled snapshots of the window's weeks: of everyone who is scored on such a day."""
     return Query(
         TRAINING_SET,
         {

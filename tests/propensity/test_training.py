@@ -87,8 +87,9 @@ def test_a_model_knows_until_when_it_was_fitted(snapshots: Snapshots) -> None:
 
 def test_the_summary_has_a_value_for_every_column(snapshots: Snapshots) -> None:
     summary = train(snapshots(), SETTINGS).summary()
-    assert len(summary) == 15
-    assert all(value is not None for value in summary.values())
+    assert len(summary) == 24
+    empty = {name for name, value in summary.items() if value is None}
+    assert empty == {"never_score", "never_share"}, "everyone in this shop has ordered once"
 
 
 def test_two_buyers_in_the_test_part_leave_the_interval_null(snapshots: Snapshots) -> None:
@@ -103,6 +104,24 @@ def test_two_buyers_in_the_test_part_leave_the_interval_null(snapshots: Snapshot
     assert summary["auc_low"] is None
     assert summary["auc_high"] is None
     assert np.isfinite(list(result.metrics.values())).all()
+
+
+def test_a_population_with_a_rate_of_its_own_is_scored_by_it(snapshots: Snapshots) -> None:
+    frame = snapshots(users=400)
+    never = pl.col("user_id").str.ends_with("3")
+    lapsed = pl.col("user_id").str.ends_with("4")
+    rng = np.random.default_rng(6)
+    rare = pl.Series(rng.random(frame.height) < 0.08)
+    mixed = frame.with_columns(
+        recency_days=pl.when(~never).then("recency_days"),
+        orders_90d=pl.when(never | lapsed).then(0).otherwise(pl.col("orders_90d").clip(1)),
+        label=pl.when(never).then(rare).otherwise("label"),
+    )
+    metrics = train(mixed, SETTINGS).metrics
+    assert [metrics[f"{who}_rows"] for who in ("recent", "lapsed", "never")] == [1280, 160, 160]
+    assert metrics["never_share"] < metrics["recent_share"] / 2
+    for who in ("recent", "lapsed", "never"):
+        assert metrics[f"{who}_score"] == pytest.approx(metrics[f"{who}_share"], abs=0.06)
 
 
 def test_too_little_history_is_refused(snapshots: Snapshots) -> None:
