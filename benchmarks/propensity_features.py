@@ -143,9 +143,10 @@ def test(frame: pl.DataFrame) -> None:
     for names, title in ((RFM, "LightGBM, 13 RFM features"), (feature_names(frame), "LightGBM")):
         for seed in SEEDS:
             p, rounds = score(split, names, seed)
-            low, high = evaluation.auc_interval(y, p, users, seed)
+            interval = evaluation.auc_interval(y, p, users, seed)
+            told = "[{:.4f}, {:.4f}]".format(*interval) if interval else "[no interval]"
             print(
-                f"{title:28} {evaluation.auc(y, p):.4f} [{low:.4f}, {high:.4f}]  log loss "
+                f"{title:28} {evaluation.auc(y, p):.4f} {told}  log loss "
                 f"{evaluation.log_loss(y, p):.4f}  seed {seed}, {rounds} rounds"
             )
 

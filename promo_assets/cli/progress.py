@@ -267,9 +267,10 @@ def _print_model(console: Console, read: Read, last: date) -> None:
         {"day": last},
     )
     for week, version, auc, low, high, precision, loss, brier, error, *baselines in scored:
+        interval = "no interval: too few buyers" if low is None else f"{low:.4f} to {high:.4f}"
         console.print(
             f"\n[bold]Model[/bold]  version {version} of week {week}: AUC {auc:.4f} "
-            f"({low:.4f} to {high:.4f}), average precision {precision:.3f}, log loss {loss:.4f}, "
+            f"({interval}), average precision {precision:.3f}, log loss {loss:.4f}, "
             f"Brier {brier:.4f}, calibration error {error:.4f}\n"
             "  on the same rows: logistic {:.4f}, frequency {:.4f}, recency {:.4f}".format(
                 *baselines

@@ -11,6 +11,7 @@ import numpy as np
 
 CALIBRATION_BINS = 10
 BOOTSTRAPS = 200
+PAIRED_BOOTSTRAPS = 1000
 
 
 def auc(y: np.ndarray, p: np.ndarray) -> float:
@@ -21,9 +22,12 @@ def auc(y: np.ndarray, p: np.ndarray) -> float:
     return float(roc_auc_score(y, p)) if 0 < y.sum() < len(y) else float("nan")
 
 
-def auc_interval(y: np.ndarray, p: np.ndarray, users: np.ndarray, seed: int) -> tuple[float, float]:
+def auc_interval(
+    y: np.ndarray, p: np.ndarray, users: np.ndarray, seed: int
+) -> tuple[float, float] | None:
     """95 % percentile interval of the AUC, resampling whole users (200 draws): a user's weeks are
-    alike, rows are not independent.
+    alike, rows are not independent. None where a draw holds no buyer or nobody else, which has no
+    AUC: so few of them give no interval.
 
     The weighted AUC of a draw is computed from the scores sorted once.
     """
@@ -39,8 +43,11 @@ def auc_interval(y: np.ndarray, p: np.ndarray, users: np.ndarray, seed: int) -> 
         weight = drawn[sorted_codes].astype(float)
         positive = np.add.reduceat(weight * sorted_y, first)
         negative = np.add.reduceat(weight * (1 - sorted_y), first)
+        pairs = positive.sum() * negative.sum()
+        if not pairs:
+            return None
         below = np.cumsum(negative) - negative / 2
-        draws.append((positive * below).sum() / (positive.sum() * negative.sum()))
+        draws.append((positive * below).sum() / pairs)
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
@@ -54,9 +61,27 @@ def average_precision(y: np.ndarray, p: np.ndarray) -> float:
 
 def log_loss(y: np.ndarray, p: np.ndarray) -> float:
     """Mean of -log of the probability given to what happened, in nats."""
-    from sklearn import metrics
+    return float(log_losses(y, p).mean())
 
-    return float(metrics.log_loss(y, np.clip(p, 1e-12, 1 - 1e-12), labels=[0, 1]))
+
+def log_losses(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """-log of the probability given to what happened, by row, in nats."""
+    clipped = np.clip(p, 1e-12, 1 - 1e-12)
+    return -np.log(np.where(y == 1, clipped, 1 - clipped))
+
+
+def paired_interval(difference: np.ndarray, users: np.ndarray, seed: int) -> tuple[float, float]:
+    """95 % percentile interval of the mean over rows of ``difference`` (shape (n,), one model's
+    loss less another's on the same row), resampling whole users (1,000 draws)."""
+    _, codes = np.unique(users, return_inverse=True)
+    total, rows = np.bincount(codes, difference), np.bincount(codes)
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(PAIRED_BOOTSTRAPS):
+        drawn = rng.integers(0, len(rows), len(rows))
+        means.append(total[drawn].sum() / rows[drawn].sum())
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def brier(y: np.ndarray, p: np.ndarray) -> float:

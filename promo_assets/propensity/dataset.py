@@ -13,6 +13,14 @@ KEYS = ("week", "as_of_date", "user_id", "label")
 OUTCOMES = ("orders_ahead", "spend_ahead")
 """Columns of ``propensity.training_set`` that tell the future: never features."""
 
+POPULATIONS = {
+    "recent": pl.col("orders_90d") > 0,
+    "lapsed": (pl.col("orders_90d") == 0) & pl.col("recency_days").is_not_null(),
+    "never": pl.col("recency_days").is_null(),
+}
+"""Who differs so much in how they buy that a score has to be right for each: users with an order in
+the last 90 days, with older ones only, and without any."""
+
 MIN_TRAIN_WEEKS = 4
 
 

@@ -21,6 +21,7 @@ from promo_assets.propensity.dataset import feature_matrix
 
 BOOSTER = "booster.txt"
 MANIFEST = "manifest.json"
+TESTED = "tested"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class PropensityModel:
     """``platt`` is (slope, intercept) on the booster's margin (log-odds).
 
     ``cut_off`` is the last day that was known when it was trained; ``fitted_until`` the last day
-    whose labels were used to fit it (its test part comes after).
+    whose labels were used to fit it. ``tested`` is the model whose test gave the figures, where
+    this one was fitted to the test part as well.
     """
 
     booster_text: str
@@ -38,6 +40,7 @@ class PropensityModel:
     horizon: int
     cut_off: date
     fitted_until: date
+    tested: PropensityModel | None = None
 
     @cached_property
     def booster(self) -> Any:
@@ -71,14 +74,16 @@ class PropensityModel:
 
     @property
     def sha256(self) -> str:
-        """Of everything that decides a prediction."""
+        """Of everything that decides a prediction, of the tested model too."""
         return hashlib.sha256((self.booster_text + self._manifest()).encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write the model as two text files."""
+        """Write the model as two text files, and the tested one into a folder beside them."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / BOOSTER).write_text(self.booster_text, encoding="utf-8")
         (folder / MANIFEST).write_text(self._manifest(), encoding="utf-8")
+        if self.tested is not None:
+            self.tested.save(folder / TESTED)
 
     @classmethod
     def load(cls, folder: Path, sha256: str) -> PropensityModel:
@@ -94,6 +99,11 @@ class PropensityModel:
                 horizon=told["horizon"],
                 cut_off=date.fromisoformat(told["cut_off"]),
                 fitted_until=date.fromisoformat(told["fitted_until"]),
+                tested=(
+                    cls.load(folder / TESTED, told["tested_sha256"])
+                    if "tested_sha256" in told
+                    else None
+                ),
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise ModelFileError(f"{folder}: the model can't be read ({error!r})") from error
@@ -113,6 +123,7 @@ class PropensityModel:
                 "horizon": self.horizon,
                 "cut_off": self.cut_off.isoformat(),
                 "fitted_until": self.fitted_until.isoformat(),
+                **({"tested_sha256": self.tested.sha256} if self.tested else {}),
             },
             indent=1,
         )

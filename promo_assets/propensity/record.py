@@ -21,6 +21,7 @@ PROPENSITY = Registry(
     "propensity", "promo_propensity", "Probability of a purchase within the horizon."
 )
 TOP_FEATURES = 15
+FIGURES_OF = "model/tested; the registered model is the same refitted on all parts, test included"
 
 
 def record_of(result: TrainingResult) -> Record:
@@ -32,7 +33,7 @@ def record_of(result: TrainingResult) -> Record:
         {**result.metrics, **{name: float(count) for name, count in result.confusion.items()}},
         partial(_write, result),
         result.model.sha256,
-        {"cut_off": cut_off},
+        {"cut_off": cut_off, "figures_of": FIGURES_OF},
     )
 
 
@@ -53,6 +54,8 @@ def _params(result: TrainingResult) -> dict[str, Any]:
         "horizon_days": settings.horizon,
         "seed": settings.seed,
         "features": len(result.model.features),
+        "figures_of": FIGURES_OF,
+        "fitted_until": result.model.fitted_until,
     }
     for part, told in result.split.items():
         values |= {f"{part}.{name}": value for name, value in told.items()}

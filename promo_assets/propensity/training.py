@@ -1,9 +1,9 @@
-"""Train one model: split by time, boost, calibrate, measure against simple rivals."""
+"""Train one model: split by time, boost, calibrate, measure against simple rivals, refit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from promo_assets.learning import evaluation
 from promo_assets.propensity.dataset import (
+    POPULATIONS,
     Split,
     feature_matrix,
     feature_names,
@@ -98,7 +99,9 @@ class TrainingResult:
             "frequency_auc",
             "recency_auc",
         )
-        return {name: self.metrics[name] for name in chosen} | {
+        told = [f"{who}_{what}" for who in POPULATIONS for what in ("score", "share")]
+        return {name: self.metrics.get(name) for name in (*chosen, *told)} | {
+            **{f"{who}_rows": int(self.metrics[f"{who}_rows"]) for who in POPULATIONS},
             "first_as_of": self.split["train"]["first"],
             "test_from": self.split["test"]["first"],
             "train_rows": self.split["train"]["rows"],
@@ -109,6 +112,8 @@ class TrainingResult:
 def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
     """Train on labelled snapshots (columns as_of_date, user_id, label, features).
 
+    All figures are those of ``model.tested``, which has not seen the test part. The model itself
+    is boosted again on every part, with the tested number of rounds, Platt's curve and threshold.
     Deterministic: the same rows and settings give the same model, byte by byte. Raises
     `TrainingError` when there is too little history.
     """
@@ -124,7 +129,7 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
         )
 
     platt = fit_platt(labels(split.calibration), margin(split.calibration))
-    model = PropensityModel(
+    tested = PropensityModel(
         booster_text=booster.model_to_string(num_iteration=best),
         features=names,
         platt=platt,
@@ -135,22 +140,22 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
         cut_off=settings.cut_off,
         fitted_until=last_day(split.calibration) + timedelta(days=settings.horizon),
     )
-    y, p = labels(split.test), model.predict(split.test)
-    low, high = evaluation.auc_interval(y, p, split.test["user_id"].to_numpy(), settings.seed)
+    y, p = labels(split.test), tested.predict(split.test)
+    interval = evaluation.auc_interval(y, p, split.test["user_id"].to_numpy(), settings.seed)
     gains = booster.feature_importance("gain", iteration=best)
     order = np.argsort(-gains, kind="stable")
     return TrainingResult(
-        model=model,
+        model=refit(tested, split, best, settings),
         settings=settings,
         metrics={
-            **evaluation.measures(y, p, model.threshold),
-            "auc_low": low,
-            "auc_high": high,
+            **evaluation.measures(y, p, tested.threshold),
+            **(dict(zip(("auc_low", "auc_high"), interval, strict=True)) if interval else {}),
             "rounds": float(best),
-            "threshold": model.threshold,
+            "threshold": tested.threshold,
             **rivals(split),
+            **by_population(split.test, p),
         },
-        confusion=evaluation.confusion(y, p, model.threshold),
+        confusion=evaluation.confusion(y, p, tested.threshold),
         importance={names[index]: float(gains[index]) for index in order},
         split={
             name: {
@@ -171,22 +176,49 @@ def boost(split: Split, names: tuple[str, ...], settings: TrainingSettings) -> A
     """LightGBM on the train part, stopped by the log loss of the stopping part."""
     import lightgbm
 
-    def dataset(part: pl.DataFrame, reference: Any = None) -> Any:
-        return lightgbm.Dataset(
-            feature_matrix(part, names),
-            labels(part),
-            feature_name=list(names),
-            reference=reference,
-            free_raw_data=True,
-        )
-
-    train_set = dataset(split.train)
+    train_set = _dataset(split.train, names)
     return lightgbm.train(
-        {**settings.lightgbm, "seed": settings.seed, "num_threads": settings.threads},
+        _parameters(settings),
         train_set,
         num_boost_round=ROUNDS,
-        valid_sets=[dataset(split.stopping, train_set)],
+        valid_sets=[_dataset(split.stopping, names, train_set)],
         callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+    )
+
+
+def refit(
+    tested: PropensityModel, split: Split, rounds: int, settings: TrainingSettings
+) -> PropensityModel:
+    """The tested model boosted again on all parts, the newest weeks included: same features,
+    parameters and rounds. No later labels are left to calibrate it: Platt's curve and the
+    threshold stay those of the tested model."""
+    import lightgbm
+
+    whole = pl.concat(split.parts)
+    booster = lightgbm.train(
+        _parameters(settings), _dataset(whole, tested.features), num_boost_round=rounds
+    )
+    return replace(
+        tested,
+        booster_text=booster.model_to_string(),
+        fitted_until=last_day(whole) + timedelta(days=settings.horizon),
+        tested=tested,
+    )
+
+
+def _parameters(settings: TrainingSettings) -> dict[str, Any]:
+    return {**settings.lightgbm, "seed": settings.seed, "num_threads": settings.threads}
+
+
+def _dataset(part: pl.DataFrame, names: tuple[str, ...], reference: Any = None) -> Any:
+    import lightgbm
+
+    return lightgbm.Dataset(
+        feature_matrix(part, names),
+        labels(part),
+        feature_name=list(names),
+        reference=reference,
+        free_raw_data=True,
     )
 
 
@@ -216,6 +248,20 @@ def fit_platt(y: np.ndarray, margin: np.ndarray) -> tuple[float, float]:
         if np.abs(step).max() < 1e-10:
             break
     return float(coefficients[0]), float(coefficients[1])
+
+
+def by_population(part: pl.DataFrame, p: np.ndarray) -> dict[str, float]:
+    """Rows, mean score and share of buyers of each of `POPULATIONS`, of which an empty one has rows
+    only: they are near each other where a score is calibrated for each."""
+    told: dict[str, float] = {}
+    scored = part.with_columns(score=pl.Series(p))
+    for who, within in POPULATIONS.items():
+        rows = scored.filter(within)
+        told[f"{who}_rows"] = float(rows.height)
+        if rows.height:
+            told[f"{who}_score"] = float(rows["score"].to_numpy().mean())
+            told[f"{who}_share"] = float(labels(rows).mean())
+    return told
 
 
 def rivals(split: Split) -> dict[str, float]:

@@ -81,7 +81,6 @@ select
 from weeks
 inner join features.user_features as features on features.as_of_date = weeks.as_of_date
 left join ahead on ahead.week = weeks.week and ahead.user_id = features.user_id
-where features.orders_90d > 0
 """
 
 LABELLED = """
@@ -112,7 +111,7 @@ where week = $week and status = 'trained'
 
 
 def training_set(production: Production, horizon_days: int) -> Query:
-    """The labelled snapshots of the window's weeks."""
+    """The labelled snapshots of the window's weeks: of everyone who is scored on such a day."""
     return Query(
         TRAINING_SET,
         {
@@ -162,7 +161,8 @@ def trainings(production: Production, learning: Learning) -> pl.DataFrame:
 
 
 def champions(production: Production, learning: Learning) -> pl.DataFrame:
-    """The model in force after each week of the window: this week's, if it beat the last."""
+    """The model in force after each week of the window: this week's, if it clearly beat the last or
+    can't be compared with it."""
     from promo_assets.propensity.champion import decide
     from promo_assets.propensity.dataset import split_by_time
 
@@ -170,7 +170,12 @@ def champions(production: Production, learning: Learning) -> pl.DataFrame:
     current = production.row(CHAMPION, {"week": production.weeks[0]})
     for week in production.weeks:
         training = production.row(TRAINED, {"week": week})
-        told = {"week": week, "promoted": False, "reason": "no model was trained this week"}
+        told = {
+            "week": week,
+            "promoted": False,
+            "verdict": "no_model",
+            "reason": "no model was trained this week",
+        }
         if training is not None:
             store = learning.store
             new = model_of(store, training["model_version"], training["sha256"])
@@ -179,9 +184,15 @@ def champions(production: Production, learning: Learning) -> pl.DataFrame:
             decision = decide(new, old, test)
             told |= {
                 "promoted": decision.promote,
+                "verdict": decision.verdict,
                 "reason": decision.reason,
                 "challenger_log_loss": decision.challenger_log_loss,
                 "champion_log_loss": decision.champion_log_loss,
+                "difference": decision.difference,
+                "difference_low": decision.low,
+                "difference_high": decision.high,
+                "compared_rows": decision.rows,
+                "compared_users": decision.users,
             }
             if decision.promote:
                 current = {**training, "trained_week": week}
@@ -245,7 +256,7 @@ def model_of(store: ModelStore, version: int, sha256: str) -> PropensityModel:
 
 def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[Table]:
     """The group's tables."""
-    version = f"1+horizon{learning.horizon_days}"
+    version = f"2+horizon{learning.horizon_days}"
     week_behind = learning.horizon_days
     return [
         Table(

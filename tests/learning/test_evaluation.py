@@ -141,3 +141,45 @@ def test_users_who_repeat_widen_the_interval(seed: int) -> None:
     low, high = evaluation.auc_interval(many_y, many_p, np.tile(np.arange(60), 8), 1)
     as_if_low, as_if_high = evaluation.auc_interval(many_y, many_p, np.arange(480), 1)
     assert high - low > as_if_high - as_if_low
+
+
+def test_two_buyers_give_no_interval_rather_than_a_wrong_one() -> None:
+    p = np.linspace(0.1, 0.9, 50)
+    y = np.zeros(50)
+    y[[30, 40]] = 1
+    assert evaluation.auc_interval(y, p, np.arange(50), 1) is None
+    assert evaluation.auc_interval(1 - y, p, np.arange(50), 1) is None
+
+
+@quick
+@given(samples(), st.integers(0, 2**32))
+def test_an_auc_interval_is_never_nan(sample: Sample, seed: int) -> None:
+    y, p = sample
+    interval = evaluation.auc_interval(y, p, np.arange(len(y)), seed)
+    assert interval is None or 0 <= interval[0] <= interval[1] <= 1
+
+
+def test_a_paired_interval_resamples_users_with_all_their_rows() -> None:
+    rng = np.random.default_rng(5)
+    users = rng.integers(0, 40, 240)
+    difference = rng.normal(size=240)
+    _, codes = np.unique(users, return_inverse=True)
+    again = np.random.default_rng(9)
+    draws = [
+        difference[np.concatenate([np.flatnonzero(codes == code) for code in drawn])].mean()
+        for drawn in (
+            again.integers(0, codes.max() + 1, codes.max() + 1)
+            for _ in range(evaluation.PAIRED_BOOTSTRAPS)
+        )
+    ]
+    expected = np.percentile(draws, [2.5, 97.5])
+    assert evaluation.paired_interval(difference, users, 9) == pytest.approx(tuple(expected))
+
+
+def test_a_paired_interval_holds_the_mean_of_independent_users_19_times_in_20() -> None:
+    rng = np.random.default_rng(3)
+    held = 0
+    for seed in range(40):
+        low, high = evaluation.paired_interval(rng.normal(0.2, 1, 200), np.arange(200), seed)
+        held += low < 0.2 < high
+    assert 34 <= held <= 40

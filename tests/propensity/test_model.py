@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from promo_assets.propensity.dataset import MissingFeatureError
-from promo_assets.propensity.model import BOOSTER, MANIFEST, ModelFileError, PropensityModel
+from promo_assets.propensity.model import BOOSTER, MANIFEST, TESTED, ModelFileError, PropensityModel
 from promo_assets.propensity.training import TrainingSettings, train
 
 Snapshots = Callable[..., pl.DataFrame]
@@ -34,15 +34,26 @@ def test_a_saved_model_comes_back_equal(
 
 def test_a_model_is_saved_as_text_only(model: PropensityModel, tmp_path: Path) -> None:
     model.save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [BOOSTER, MANIFEST]
-    assert (tmp_path / BOOSTER).read_text(encoding="utf-8").startswith("tree\n")
+    files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == [
+        Path(BOOSTER),
+        Path(MANIFEST),
+        Path(TESTED) / BOOSTER,
+        Path(TESTED) / MANIFEST,
+    ]
+    for folder in (tmp_path, tmp_path / TESTED):
+        assert (folder / BOOSTER).read_text(encoding="utf-8").startswith("tree\n")
 
 
-def test_a_changed_tree_is_refused(model: PropensityModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [".", TESTED])
+def test_a_changed_tree_is_refused(model: PropensityModel, tmp_path: Path, part: str) -> None:
     model.save(tmp_path)
-    text = (tmp_path / BOOSTER).read_text(encoding="utf-8")
-    (tmp_path / BOOSTER).write_text(text.replace("leaf_value=", "leaf_value=9", 1))
-    with pytest.raises(ModelFileError, match=f"recorded was {model.sha256}"):
+    changed = tmp_path / part / BOOSTER
+    text = changed.read_text(encoding="utf-8")
+    changed.write_text(text.replace("leaf_value=", "leaf_value=9", 1))
+    assert model.tested is not None
+    recorded = model.tested.sha256 if part == TESTED else model.sha256
+    with pytest.raises(ModelFileError, match=f"recorded was {recorded}"):
         PropensityModel.load(tmp_path, model.sha256)
 
 
@@ -59,6 +70,15 @@ def test_a_changed_or_removed_line_of_the_manifest_is_refused(
     (tmp_path / MANIFEST).write_text(json.dumps({k: v for k, v in told.items() if k != field}))
     with pytest.raises(ModelFileError, match="can't be read"):
         PropensityModel.load(tmp_path, model.sha256)
+
+
+def test_a_model_without_a_tested_one_beside_it_is_read_as_before(
+    model: PropensityModel, tmp_path: Path
+) -> None:
+    assert model.tested is not None
+    model.tested.save(tmp_path)
+    assert "tested" not in (tmp_path / MANIFEST).read_text()
+    assert PropensityModel.load(tmp_path, model.tested.sha256) == model.tested
 
 
 def test_a_folder_without_a_model_is_named(model: PropensityModel, tmp_path: Path) -> None:

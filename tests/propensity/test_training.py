@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from promo_assets.propensity.dataset import TrainingError
+from promo_assets.learning import evaluation
+from promo_assets.propensity.dataset import TrainingError, labels
 from promo_assets.propensity.training import TrainingSettings, fit_platt, train
 
 SETTINGS = TrainingSettings(date(2024, 5, 26), threads=1)
@@ -49,26 +50,78 @@ def test_shuffled_labels_teach_nothing(snapshots: Snapshots) -> None:
     assert result.metrics["auc"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_the_test_part_changes_no_model(snapshots: Snapshots) -> None:
+def test_the_test_part_changes_no_tested_model_and_the_refitted_one(snapshots: Snapshots) -> None:
     frame = snapshots()
     last = pl.col("as_of_date") > frame["as_of_date"].max() - timedelta(weeks=4)
     changed = frame.with_columns(
         label=pl.when(last).then(~pl.col("label")).otherwise(pl.col("label")),
         orders_90d=pl.when(last).then(0).otherwise(pl.col("orders_90d")),
     )
-    models = [train(part, SETTINGS).model for part in (frame, changed)]
-    assert models[0] == models[1]
+    one, other = (train(part, SETTINGS).model for part in (frame, changed))
+    assert one.tested == other.tested
+    assert one.booster_text != other.booster_text
+
+
+def test_figures_are_the_tested_models_and_the_refit_keeps_its_rounds(
+    snapshots: Snapshots,
+) -> None:
+    frame = snapshots()
+    result = train(frame, SETTINGS)
+    tested = result.model.tested
+    assert tested is not None
+    test = frame.filter(pl.col("as_of_date") >= result.split["test"]["first"])
+    loss = evaluation.log_loss(labels(test), tested.predict(test))
+    assert result.metrics["log_loss"] == pytest.approx(loss)
+    assert (result.model.platt, result.model.threshold) == (tested.platt, tested.threshold)
+    rounds = [model.booster.num_trees() for model in (result.model, tested)]
+    assert rounds == [result.metrics["rounds"]] * 2
 
 
 def test_a_model_knows_until_when_it_was_fitted(snapshots: Snapshots) -> None:
-    result = train(snapshots(), SETTINGS)
-    assert result.model.fitted_until == result.split["test"]["first"]
+    frame = snapshots()
+    result = train(frame, SETTINGS)
+    assert result.model.tested is not None
+    assert result.model.tested.fitted_until == result.split["test"]["first"]
+    assert result.model.fitted_until == frame["as_of_date"].max() + timedelta(days=7)
 
 
 def test_the_summary_has_a_value_for_every_column(snapshots: Snapshots) -> None:
     summary = train(snapshots(), SETTINGS).summary()
-    assert len(summary) == 15
-    assert all(value is not None for value in summary.values())
+    assert len(summary) == 24
+    empty = {name for name, value in summary.items() if value is None}
+    assert empty == {"never_score", "never_share"}, "everyone in this shop has ordered once"
+
+
+def test_two_buyers_in_the_test_part_leave_the_interval_null(snapshots: Snapshots) -> None:
+    frame = snapshots().with_row_index()
+    tested = pl.col("as_of_date") > frame["as_of_date"].max() - timedelta(weeks=4)
+    buyers = frame.filter(tested & pl.col("label"))["index"].head(2).to_list()
+    few = frame.with_columns(
+        label=pl.when(tested).then(pl.col("index").is_in(buyers)).otherwise(pl.col("label"))
+    ).drop("index")
+    result = train(few, SETTINGS)
+    summary = result.summary()
+    assert summary["auc_low"] is None
+    assert summary["auc_high"] is None
+    assert np.isfinite(list(result.metrics.values())).all()
+
+
+def test_a_population_with_a_rate_of_its_own_is_scored_by_it(snapshots: Snapshots) -> None:
+    frame = snapshots(users=400)
+    never = pl.col("user_id").str.ends_with("3")
+    lapsed = pl.col("user_id").str.ends_with("4")
+    rng = np.random.default_rng(6)
+    rare = pl.Series(rng.random(frame.height) < 0.08)
+    mixed = frame.with_columns(
+        recency_days=pl.when(~never).then("recency_days"),
+        orders_90d=pl.when(never | lapsed).then(0).otherwise(pl.col("orders_90d").clip(1)),
+        label=pl.when(never).then(rare).otherwise("label"),
+    )
+    metrics = train(mixed, SETTINGS).metrics
+    assert [metrics[f"{who}_rows"] for who in ("recent", "lapsed", "never")] == [1280, 160, 160]
+    assert metrics["never_share"] < metrics["recent_share"] / 2
+    for who in ("recent", "lapsed", "never"):
+        assert metrics[f"{who}_score"] == pytest.approx(metrics[f"{who}_share"], abs=0.06)
 
 
 def test_too_little_history_is_refused(snapshots: Snapshots) -> None:

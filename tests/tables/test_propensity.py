@@ -1,0 +1,122 @@
+"""The purchase model's tables on the shop of thirty days: who is learned from, and what scores
+rest on."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import date, timedelta
+
+import polars as pl
+import pytest
+
+from promo_assets import installation
+from promo_assets.propensity.record import record_of
+from promo_assets.propensity.training import LIGHTGBM, TrainingSettings, train
+from promo_assets.tables.propensity import ModelStore, model_of, tracking
+from tests.support.shop import Event, Rows, Shop, failures
+
+FROM, TO = 22, 24
+"""Days of the week after `CHAMPION_WEEK`: its champion scores them."""
+CHAMPION_WEEK = date(2024, 1, 15)
+
+
+def test_whom_is_scored_is_learned_from_with_or_without_orders(thirty_days: Shop) -> None:
+    with installation.reading(thirty_days.settings) as read:
+        rows = read(
+            "select coalesce(sets.week is not null, false), features.orders_90d > 0, count(*)"
+            " from features.user_features as features left join propensity.training_set as sets"
+            " using (as_of_date, user_id)"
+            " where as_of_date in (select as_of_date from propensity.training_set)"
+            " group by all order by all"
+        ).rows()
+    assert {learned for learned, _, _ in rows} == {True}
+    assert {ordered for _, ordered, _ in rows} == {False, True}
+
+
+@pytest.mark.slow
+def test_no_feature_and_no_score_changes_with_what_happens_after_its_day(scored: Shop) -> None:
+    before = known(scored, "<="), known(scored, ">")
+    for number in range(TO + 1, 30):
+        scored.deliver(number, [by_others(event) for event in scored.events(number)])
+    assert failures(scored.run(FROM, 29, ["events", "features", "propensity"])) == []
+    after = known(scored, "<="), known(scored, ">")
+    assert after[0] == before[0]
+    assert len({score for *_, score, _ in after[0]["propensity.scores"]}) > 5
+    for table, rows in after[1].items():
+        assert rows != before[1][table], f"nothing was perturbed in {table}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", ["changed", "missing"])
+def test_a_changed_or_missing_model_stops_scoring_and_the_last_scores_stay(
+    scored: Shop, harm: str
+) -> None:
+    good = known(scored, "<=")["propensity.scores"]
+    (booster,) = scored.settings.places.model_store.rglob("artifacts/model/booster.txt")
+    if harm == "changed":
+        booster.write_text(booster.read_text().replace("leaf_value=", "leaf_value=9", 1))
+    else:
+        shutil.rmtree(booster.parent)
+    model_of.cache_clear()  # As another process would find it.
+    told = failures(scored.run(FROM, TO, ["propensity"]))
+    wanted = {"changed": "the model was changed after training", "missing": "model"}[harm]
+    assert any("ModelFileError" in error and wanted in error for _, error in told)
+    assert known(scored, "<=")["propensity.scores"] == good != []
+
+
+@pytest.fixture
+def scored(open_shop: Shop) -> Shop:
+    """The shop with a champion that scored its last week."""
+    settings = open_shop.settings
+    store = ModelStore(settings.places.tracking_uri, settings.places.model_store)
+    logged = tracking(store).log(record_of(train(snapshots(open_shop), SETTINGS)), {})
+    with installation.warehouse(settings).get_connection() as connection:
+        connection.execute(
+            "update propensity.trainings set status = 'trained', model_version = ?, sha256 = ?"
+            " where week = ?",
+            [logged.model_version, logged.sha256, CHAMPION_WEEK],
+        )
+        connection.execute(
+            "update propensity.champions set model_version = ?, sha256 = ?, trained_week = week"
+            " where week = ?",
+            [logged.model_version, logged.sha256, CHAMPION_WEEK],
+        )
+    assert failures(open_shop.run(FROM, 29, ["propensity"])) == []
+    return open_shop
+
+
+SETTINGS = TrainingSettings(
+    date(2024, 1, 21), threads=1, lightgbm={**LIGHTGBM, "min_data_in_leaf": 5}
+)
+
+
+def snapshots(shop: Shop) -> pl.DataFrame:
+    """Eight days' features as if a week apart, labelled by who viewed much."""
+    with installation.reading(shop.settings) as read:
+        frame = read(
+            "select * from features.user_features where as_of_date >= '2024-01-12'"
+            " and as_of_date < '2024-01-20'"
+        )
+    week = (pl.col("as_of_date") - date(2024, 1, 12)).dt.total_days()
+    return frame.with_columns(
+        as_of_date=date(2023, 11, 26) + week * timedelta(days=7),
+        label=pl.col("orders_90d") >= pl.col("orders_90d").median(),
+    )
+
+
+def by_others(event: Event) -> Event:
+    """The same event done by another of the 40 users."""
+    if "user_id" not in event:
+        return event
+    number = int(event["user_id"].removeprefix("user-"))
+    return {**event, "user_id": f"user-{39 - number:02}"}
+
+
+def known(shop: Shop, side: str) -> dict[str, Rows]:
+    return {
+        table: shop.query(
+            f"select * from {table} where as_of_date {side} '{shop.day(TO)}'"
+            " order by as_of_date, user_id"
+        )
+        for table in ("features.user_features", "propensity.scores")
+    }
