@@ -45,6 +45,7 @@ def follow(folder: Path, commands: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_check_of_the_document_accepts_its_folder_and_writes_nothing(reader: Path) -> None:
     before = sorted(reader.glob("**/*"))
     check, _ = COMMANDS.findall(DOCUMENT)
