@@ -18,7 +18,13 @@ from promo_assets.gates.verdict import spans
 from promo_assets.people.consent import ConsentRule
 from promo_assets.sources.check import Facts
 from promo_assets.sources.files import Files
-from promo_assets.sources.hints import columns_for, event_type_for, personal, time_formats_for
+from promo_assets.sources.hints import (
+    columns_for,
+    event_type_for,
+    looks_like_data,
+    personal,
+    time_formats_for,
+)
 from promo_assets.sources.mapping import COLUMNS, Constant
 from promo_assets.strategy.offers.catalogue import CatalogueError, load_catalogue
 from promo_assets.warehouse.publish import ALWAYS
@@ -267,6 +273,16 @@ def _consent(facts: Facts, consent: ConsentRule) -> Lines:
 def _mapping(facts: Facts, source: Files) -> Lines:
     """What to add to mapping.yaml, as far as names and values let it be guessed."""
     columns = _guessed_columns(facts, source)
+    for file in facts.files:
+        if file.layout and looks_like_data([*file.layout.types()]):
+            first = ", ".join(file.layout.types())
+            yield "  no header?", f"{file.path} begins with {textwrap.shorten(first, 60)}: name its"
+            yield "", "columns under header: in mapping.yaml"
+            break
+    for name, rows in facts.repeats.items():
+        if rows:
+            yield "  repeats", f"{name}: {_number(rows, 'row')} with another's value, so it is no"
+            yield "", f"event's id; of orders it is order_id: {name}"
     lines = [("columns:", "")] if columns else []
     lines += [(f"  {column}: {name}", f"{column} is missing") for column, name in columns.items()]
     types = {name: event_type_for(name) for name, _ in facts.types.most_common() if name}
@@ -293,7 +309,10 @@ def _guessed_columns(facts: Facts, source: Files) -> dict[str, str]:
             for column in COLUMNS
             if column not in mapping.columns and mapping.delivered_as(column, names) is None
         ]
-        found |= columns_for(missing, mapping.kept_aside(names))
+        # A row's id that repeats is that of something else: of an order, most often.
+        found |= columns_for(
+            missing, [name for name in mapping.kept_aside(names) if not facts.repeats[name]]
+        )
     return found
 
 

@@ -20,12 +20,18 @@ from promo_assets.contract.events import EQUAL_ROWS_KEPT, EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.project import MODELS
 from promo_assets.sources import Delivery, SourceError, open_source
 from promo_assets.sources.files import Files
+from promo_assets.sources.hints import COLUMN_NAMES
 from promo_assets.sources.inventory import DeliveredFile, Inventory
 from promo_assets.warehouse.publish import Query
 
 REJECTED = MODELS / "core" / "rejected_events.sql"
 AT_ONCE = 1_000_000
 """Rows in memory at a time, or those of one day where it has more."""
+
+REPEATS = """
+select count(value) - count(distinct value)
+from (select json_extract_string(extra, $path) as value from raw.events)
+"""
 
 PLAUSIBLE = date(2000, 1, 1)
 """Where ``PROMO_START`` is not set, the data starts with its first day from here on."""
@@ -41,9 +47,10 @@ class Facts:
     ``days`` are rows by day; rows on ``later`` days wait for them. ``columns`` counts the files
     that have a column. ``skipped`` rows are no events, by the mapping, and in no other number.
     ``rejected`` counts rows by reason. ``types`` are the unknown event types
-    with their rows, ``times`` some unreadable times. ``tables`` are the rows of the tables beside
-    the events, ``consents`` the statements by purpose and answer, ``wrong`` what makes one of them
-    unusable.
+    with their rows, ``times`` some unreadable times. ``repeats``: of the columns that are called
+    like an event's id, the rows that have the value of another. ``tables`` are the rows of the
+    tables beside the events, ``consents`` the statements by purpose and answer, ``wrong`` what
+    makes one of them unusable.
     """
 
     files: list[DeliveredFile]
@@ -56,6 +63,7 @@ class Facts:
     examples: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     types: Counter[str] = field(default_factory=Counter)
     times: list[str] = field(default_factory=list)
+    repeats: Counter[str] = field(default_factory=Counter)
     tables: dict[str, int] = field(default_factory=dict)
     consents: dict[tuple[str, bool], int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -131,6 +139,10 @@ def _judge(
                 "rows don't fit into memory; check a folder with a part of them"
             ) from error
         _count(facts, connection)
+        for name in source.mapping.kept_aside(facts.columns):
+            if name.casefold() in COLUMN_NAMES["event_id"]:
+                told = connection.execute(REPEATS, {"path": f'$."{name}"'}).fetchone() or (0,)
+                facts.repeats[name] += told[0]
 
 
 def _windows(days: Mapping[date, int]) -> Iterator[Window]:

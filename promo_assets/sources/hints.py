@@ -66,6 +66,10 @@ TIME_FORMATS = (
 PERSONAL = re.compile(
     r"e_?mail|phone|mobile|(first|last|full|sur|user)_?name|address|birth|passport|^ip(_|$)|iban|ssn"
 )
+VALUE = re.compile(
+    r"-?\d[\d.,]*|\d{4}-\d\d-\d\d.*|\d\d?[./]\d\d?[./]\d{4}.*|[0-9a-f]{8}-[0-9a-f-]{27}"
+)
+"""A number, a day or time, a UUID: what nobody calls a column."""
 PLAUSIBLE = (datetime(2000, 1, 1).timestamp(), datetime(2050, 1, 1).timestamp())
 
 
@@ -84,6 +88,12 @@ def columns_for(missing: Iterable[str], candidates: Iterable[str]) -> dict[str, 
         if column not in found and near:
             found[column] = left.pop(near[0])
     return {column: found[column] for column in wanted if column in found}
+
+
+def looks_like_data(names: Sequence[str]) -> bool:
+    """Whether these names of columns are probably the first row of a file without a header line."""
+    values = [name for name in names if VALUE.fullmatch(name.strip())]
+    return len(values) >= 2 or len(values) == len(names) > 0
 
 
 def personal(names: Iterable[str]) -> list[str]:

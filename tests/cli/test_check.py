@@ -347,3 +347,29 @@ def test_time_formats_are_those_that_read_every_value(
     values: list[str], expected: list[str]
 ) -> None:
     assert time_formats_for(values) == expected
+
+
+def test_an_id_that_repeats_is_no_events_id(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"id": number // 2, **view(number)} for number in range(20)]
+    for line in lines:
+        del line["event_id"]
+    write(folder, "a.jsonl", *lines)
+    _, told = check(folder, capsys)
+    assert "event_id: id" not in told
+    assert "id: 10 rows with another's value, so it is no" in told
+    assert "of orders it is order_id: id" in told
+    write(folder, "a.jsonl", *({**line, "id": number} for number, line in enumerate(lines)))
+    assert "event_id: id" in check(folder, capsys)[1]
+
+
+def test_a_file_whose_first_row_is_data_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{user},17,{item},pv,{1511544070 + item}" for user in (1, 2) for item in (5, 6)]
+    (folder / "events" / "log.csv").write_text("\n".join(rows) + "\n")
+    _, told = check(folder, capsys)
+    assert "no header?" in told
+    assert "events/log.csv begins with 1" in told
+    assert "header: in mapping.yaml" in told
