@@ -176,8 +176,9 @@ def _evaluations(table: Table, key: str, written: Written) -> list[dg.AssetCheck
     days, _ = days_of(table, key)
     critical, warned = _on(written.verdict, days)
     waits = {str(written.waiting[day]) for day in days if day in written.waiting}
-    gate = "; ".join([*filter(None, [_told(critical)]), *(f"held back: {why}" for why in waits)])
-    return _pair(table, key, gate, _told(warned))
+    told = _told(critical, days)
+    gate = "; ".join([*filter(None, [told]), *(f"held back: {why}" for why in waits)])
+    return _pair(table, key, gate, _told(warned, days))
 
 
 def _pair(
@@ -209,8 +210,21 @@ def _on(verdict: Verdict, days: Sequence[date]) -> tuple[list[Finding], list[Fin
     return critical, [finding for finding in failed if finding.severity == "warning"]
 
 
-def _told(findings: Sequence[Finding]) -> str:
-    """What failed, in one line; '' for nothing."""
+def _told(findings: Sequence[Finding], days: Sequence[date] = ()) -> str:
+    """What failed, in one line; '' for nothing. Of ``days`` only: their own rows, where the finding
+    knows them, with an example of theirs."""
     return "; ".join(
-        f"{finding.expectation} ({finding.severity}): {finding.observed}" for finding in findings
+        f"{finding.expectation} ({finding.severity}): {_observed(finding, days)}"
+        for finding in findings
     )
+
+
+def _observed(finding: Finding, days: Sequence[date]) -> str:
+    if not days or not finding.rows_by_day:
+        return finding.observed
+    rows = sum(finding.rows_by_day.get(day, 0) for day in days)
+    told = "1 row" if rows == 1 else f"{rows:,} rows"
+    names = {str(day) for day in days}
+    own = (one for one in finding.examples if str(one.get("day", ""))[:10] in names)
+    example = ", ".join(f"{name}={value}" for name, value in next(own, {}).items() if name != "day")
+    return f"{told}, such as {example}" if example else told
