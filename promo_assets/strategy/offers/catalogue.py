@@ -82,8 +82,8 @@ class Offer(_Strict):
 
     ``budget`` and the audiences are a day's: what it may cost, and how many get it at least (else
     nobody does) and at most. ``stock`` is how many may be drawn in `STOCK_DAYS`. Nobody gets an
-    offer of an ``exclusive_group`` while a coupon of it is open; of those that somebody might get,
-    only the ones of highest ``priority`` are considered.
+    offer of an ``exclusive_group`` while a coupon of it is open; of those of a group (or of none)
+    that somebody might get, only the ones of highest ``priority`` are considered.
 
     ``value`` is a percentage (``percent_off``, ``bogo``: off the second item), money
     (``amount_off``, ``threshold_amount_off``) or points. The three ``expected_…`` and ``prior_``
@@ -194,8 +194,6 @@ def _conflicts(offer: Offer) -> Iterator[tuple[str, str]]:
         yield "max_discount", f"{kind} takes none (only {', '.join(CAPPED)} do): remove it"
     if offer.valid_from and offer.valid_until and offer.valid_from > offer.valid_until:
         yield "valid_until", f"{offer.valid_until} is before valid_from {offer.valid_from}"
-    if offer.priority and offer.exclusive_group is None:
-        yield "priority", "it ranks the offers of an exclusive_group: name the group"
     if None not in (offer.min_audience, offer.max_audience) and (
         offer.min_audience > offer.max_audience  # type: ignore[operator]
     ):

@@ -77,9 +77,9 @@ def eligible(
 
 
 def _put_first(reasons: npt.NDArray[np.int8], catalogue: Catalogue) -> None:
-    """Of the offers of a group that somebody may get only those of highest priority stay."""
-    groups = {offer.exclusive_group for offer in catalogue.offers} - {None}
-    for group in groups:
+    """Of the offers of a group, or of none, that somebody may get only those of highest priority
+    stay."""
+    for group in {offer.exclusive_group for offer in catalogue.offers}:
         columns = [i for i, offer in enumerate(catalogue.offers) if offer.exclusive_group == group]
         priority = np.array([catalogue.offers[column].priority for column in columns])
         open_ = reasons[:, columns] == 0

@@ -132,13 +132,19 @@ def test_of_a_group_the_highest_priority_goes_first_and_an_open_coupon_bars_all(
                 {"id": "low", **shared},
                 {"id": "high", "priority": 5, "eligible": {"min_orders": 4}, **shared},
                 {"id": "free", **shared | {"exclusive_group": None}},
+                {
+                    "id": "vip",
+                    "priority": 1,
+                    "eligible": {"segments": ["loyal"]},
+                    **shared | {"exclusive_group": None},
+                },
             ]
         }
     )
     users = USERS.with_columns(open_offers=pl.Series([None, None, ["low"]]))
     reasons = eligible(users, catalogue, date(2017, 5, 1), 0.3).reasons
     assert [[REASONS[reason] for reason in row] for row in reasons] == [
-        ["eligible", "orders", "eligible"],
-        ["priority", "eligible", "eligible"],
-        ["exclusive_group", "exclusive_group", "eligible"],
+        ["eligible", "orders", "eligible", "segment"],
+        ["priority", "eligible", "priority", "eligible"],
+        ["exclusive_group", "exclusive_group", "eligible", "segment"],
     ]
