@@ -68,7 +68,8 @@ QUERIES = {
         select as_of_date as day, any_value(offers.name) as offer, offers.kind, offers.value,
             any_value(lift_low) as lift_low, any_value(lift) as lift,
             any_value(lift_high) as lift_high, sum(sent) as sent,
-            any_value(redemption_rate * cost_per_redemption + offers.send_cost) as cost
+            any_value(redemption_rate * cost_per_redemption + offers.send_cost) as cost,
+            bool_or(evidence = 'randomised') as is_randomised
         from strategy.offer_effects
         inner join core.offers as offers using (offer_id)
         where as_of_date >= $start and as_of_date < $end

@@ -143,13 +143,13 @@ def _deeper(shallow: Row, deep: Row) -> str:
         f" at {float(row['cost'] or 0):,.2f} a user"
         for row in (shallow, deep)
     )
-    if not shallow["sent"] or not deep["sent"]:
-        return f"not known yet: no trial of both has closed; assumed {told}"
+    if not shallow["is_randomised"] or not deep["is_randomised"]:
+        return f"not known yet: no randomised trial of both has closed; hints: {told}"
     if deep["lift_low"] > shallow["lift_high"]:
         return f"the deeper one brings more: {told}"
     if deep["lift_high"] < shallow["lift_low"]:
         return f"the shallower one brings more, for less: {told}"
-    return f"no difference can be seen, and the shallower one costs less: {told}"
+    return f"no difference can be seen: {told}"
 
 
 def _curve(report: DayReport) -> str:

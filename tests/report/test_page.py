@@ -171,9 +171,12 @@ def test_the_file_is_replaced_whole_or_not_at_all(
     assert path.read_text(encoding="utf-8") == before
 
 
-def depth(offer: str, value: int, low: float, high: float, sent: int = 100) -> dict[str, object]:
+def depth(
+    offer: str, value: int, low: float, high: float, is_randomised: bool = True
+) -> dict[str, object]:
     return {
-        "offer": offer, "kind": "percent_off", "value": value, "sent": sent, "cost": value / 10,
+        "offer": offer, "kind": "percent_off", "value": value, "sent": 100, "cost": value / 10,
+        "is_randomised": is_randomised,
         "lift_low": low, "lift": (low + high) / 2, "lift_high": high,
     }  # fmt: skip
 
@@ -184,7 +187,7 @@ def depth(offer: str, value: int, low: float, high: float, sent: int = 100) -> d
         ((0.0, 0.1), (0.2, 0.3), "the deeper one brings more"),
         ((0.2, 0.3), (0.0, 0.1), "the shallower one brings more"),
         ((0.0, 0.2), (0.1, 0.3), "no difference can be seen"),
-        ((0.0, 0.2, 0), (0.1, 0.3), "not known yet"),
+        ((0.0, 0.2, False), (0.1, 0.3), "not known yet"),
     ],
 )
 def test_a_deeper_discount_is_only_better_where_intervals_say_so(
