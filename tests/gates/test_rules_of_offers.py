@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
+from promo_assets import installation
 from promo_assets.contract.project import EXPECTATIONS
 from promo_assets.contract.tables import load_contracts
 from tests.support.shop import Shop
@@ -21,20 +22,27 @@ NAMES = (
 DAY = "2024-01-30"
 
 
+TABLES = (
+    "core.offers", "core.events", "segments.user_segments", "features.user_features",
+    "profiles.user_profiles", "strategy.assignments", "strategy.budget_prices",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tables(thirty_days: Shop) -> dict[str, pa.Table]:
+    """The shop's tables; whoever else reads the shop now is waited for."""
+    with installation.warehouse(thirty_days.settings).get_connection() as connection:
+        return {name: connection.execute(f"from {name}").to_arrow_table() for name in TABLES}
+
+
 @pytest.fixture
-def warehouse(thirty_days: Shop, tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def warehouse(tables: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     """The shop's tables in memory, to be changed at will."""
     with duckdb.connect() as connection:
-        path = thirty_days.settings.places.warehouse
-        connection.execute(f"attach '{path}' as shop (read_only)")
-        for table in (
-            "core.offers", "core.events", "segments.user_segments", "features.user_features",
-            "profiles.user_profiles", "strategy.assignments", "strategy.budget_prices",
-        ):  # fmt: skip
-            connection.execute(f"create schema if not exists {table.split('.')[0]}")
-            connection.execute(f"create table {table} as from shop.{table}")
-        connection.execute("detach shop")
-        # In the shop's range of days each was decided before the next one's sends.
+        for name, table in tables.items():
+            connection.register("told", table)
+            connection.execute(f"create schema if not exists {name.split('.')[0]}")
+            connection.execute(f"create table {name} as from told")
         connection.execute(
             f"create table batch as from strategy.assignments where as_of_date = '{DAY}'"
         )
