@@ -26,9 +26,8 @@ from strategy.assignments where as_of_date = $day and arm = 'offer' order by use
 """
 STEPS = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 """Budgets of the curve, as multiples of the one that is asked for."""
-CAUTION = 1.2815515655446004
-"""Standard errors below the expectation: nine times in ten the effect is larger."""
-Z95 = 1.959963984540054
+CAUTION = 0.9
+"""How probably an effect is larger than the bound that caution counts on."""
 
 
 class Outcome(NamedTuple):
@@ -41,6 +40,8 @@ class Outcome(NamedTuple):
 
     @property
     def told(self) -> str:
+        from promo_assets.strategy.effects.estimators import Z95
+
         net, error = self.value - self.cost, Z95 * self.value_se
         return (
             f"{self.users:>8,} {self.cost:>12,.2f} {net:>+12,.2f}  "
@@ -191,7 +192,9 @@ def _under(one: Decided, limits: Limits, candidates: Candidates | None = None) -
 
 def _caution(one: Decided, after: np.ndarray) -> Iterator[str]:
     """What it costs to count on no more than the lower bounds of effects."""
-    lower = one.candidates.value - CAUTION * one.candidates.error
+    from promo_assets.strategy.effects.estimators import normal_quantile
+
+    lower = one.candidates.value - normal_quantile(CAUTION) * one.candidates.error
     cautious = _under(one, one.limits, replace(one.candidates, value=lower))
     choice = _sent(cautious)
     ours, theirs = _outcome(one, after), _outcome(one, choice)

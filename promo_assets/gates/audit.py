@@ -27,7 +27,7 @@ from promo_assets.gates.engine import (
     summary_query,
 )
 from promo_assets.gates.suites import Rule, own_columns, quoted, select_of_days, suite_of
-from promo_assets.gates.verdict import Finding, Verdict, json_safe
+from promo_assets.gates.verdict import Finding, Verdict, counted, json_safe
 from promo_assets.warehouse.connection import Warehouse
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _finding(
     if rule.query:
         days = {date.fromisoformat(day): n for day, n in found["details"]["days"].items()}
         rows, examples = found["observed_value"], found["details"]["unexpected_rows"]
-        return _failed(target, rule, _counted(rows), rows, days, examples)
+        return _failed(target, rule, counted(rows), rows, days, examples)
     if "unexpected_count" in found:
         return _unexpected_values(connection, target, rule, found)
     return _failed(target, rule, f"observed {found.get('observed_value')}")
@@ -230,7 +230,7 @@ def _unexpected_values(
     """The finding on a column's offending values, whose days are looked up by one query."""
     rows = found["unexpected_count"]
     values = ", ".join(str(value) for value in found["partial_unexpected_list"][:3])
-    observed = f"{_counted(rows)} of {found['element_count']:,}, such as {values}"
+    observed = f"{counted(rows)} of {found['element_count']:,}, such as {values}"
     query = str(found.get("unexpected_index_query") or "").rstrip("; \n")
     dated = target.contract.window is not None
     if target.contract.window is not None:
@@ -245,10 +245,6 @@ def _unexpected_values(
     if summary is None or summary[0] != rows:
         return _failed(target, rule, observed, rows)
     return _failed(target, rule, observed, rows, summary[1], json_safe(summary[2]))
-
-
-def _counted(rows: int) -> str:
-    return "1 row" if rows == 1 else f"{rows:,} rows"
 
 
 def _failed(

@@ -120,6 +120,11 @@ def spans(days: tuple[date, ...]) -> str:
     return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
 
 
+def counted(rows: int) -> str:
+    """``rows`` in words."""
+    return "1 row" if rows == 1 else f"{rows:,} rows"
+
+
 def json_safe(value: Any) -> Any:
     """``value`` with everything that JSON does not know (dates, Decimals, NaN, …) as text."""
     if value is None or isinstance(value, bool | int | str):

@@ -17,6 +17,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 from dagster_shared.record import copy
 
+from promo_assets.gates.verdict import counted
 from promo_assets.orchestration.asked import days_of
 from promo_assets.orchestration.partition_metadata import add_partition_metadata
 from promo_assets.tables.table import Table
@@ -223,7 +224,7 @@ def _observed(finding: Finding, days: Sequence[date]) -> str:
     if not days or not finding.rows_by_day:
         return finding.observed
     rows = sum(finding.rows_by_day.get(day, 0) for day in days)
-    told = "1 row" if rows == 1 else f"{rows:,} rows"
+    told = counted(rows)
     names = {str(day) for day in days}
     own = (one for one in finding.examples if str(one.get("day", ""))[:10] in names)
     example = ", ".join(f"{name}={value}" for name, value in next(own, {}).items() if name != "day")

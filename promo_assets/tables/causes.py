@@ -10,6 +10,7 @@ from datetime import date
 import duckdb
 
 from promo_assets.contract.events import REASONS
+from promo_assets.gates.verdict import counted
 
 FINDINGS = """
 select expectation, row_count, observed from audit.findings
@@ -47,7 +48,7 @@ def cause_of(connection: duckdb.DuckDBPyConnection, table: str, day: date, part:
         return None
     rejections = _rejections(connection, day) if table == "core.events" else ""
     others = [
-        f"{name}: {observed if rows is None else _counted(rows)}"
+        f"{name}: {observed if rows is None else counted(rows)}"
         for name, rows, observed in found
         if not (rejections and "reject" in name)
     ]
@@ -86,7 +87,3 @@ def _quoted(value: str | None, values: int) -> str:
 def _words(reason: str) -> str:
     *subject, last = reason.split("_")
     return " ".join([last, *subject] if last in FIRST else [*subject, last])
-
-
-def _counted(rows: int) -> str:
-    return "1 row" if rows == 1 else f"{rows:,} rows"

@@ -56,10 +56,6 @@ class Price:
         """The gap as a share of the bound; 0 where nothing is worth doing."""
         return self.gap / self.bound if self.bound > 0 else 0.0
 
-    def choose(self, value: Matrix, cost: Matrix, tie: Vector) -> Choice:
-        """Each user's choice, as of `allocate`."""
-        return allocate(value, cost, self, tie)
-
 
 class _Frontier(NamedTuple):
     """Each user's concave frontier, ``[n, k + 1]``: where it starts, then its steps.

@@ -21,8 +21,8 @@ from promo_assets.people.consent import CONSENT, MERGED
 from promo_assets.strategy.allocation.budget import NONE, Choice, Matrix
 from promo_assets.strategy.allocation.budget import budget_curve as curve_of
 from promo_assets.strategy.allocation.limits import Limits
-from promo_assets.strategy.allocation.plan import Chooses, Plan, make_plan, used_by
-from promo_assets.strategy.effects.estimators import Z95
+from promo_assets.strategy.allocation.plan import Plan, make_plan, used_by
+from promo_assets.strategy.effects.estimators import Z95, normal_quantile
 from promo_assets.strategy.effects.response import Response
 from promo_assets.strategy.experiments.experiment import Experiment, Exploration
 from promo_assets.strategy.offers.catalogue import Catalogue
@@ -141,14 +141,8 @@ def candidate_values(
             cost[:, column] = send[column] + worth.cost
     value, cost = value.round(DIGITS), cost.round(DIGITS)
     sure = mask & (found["is_biased"] == 0)
-    sure &= value - cost > _normal_quantile(worth_probability) * error
+    sure &= value - cost > normal_quantile(worth_probability) * error
     return Candidates(np.where(mask, value, -np.inf), cost, error, sure)
-
-
-def _normal_quantile(probability: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(probability))
 
 
 def responses_of(effects: pl.DataFrame, catalogue: Catalogue) -> list[str | None]:
@@ -209,7 +203,7 @@ def budget_curve(
 
 
 def withheld_value(
-    users: pl.DataFrame, candidates: Candidates, plan: Chooses, experiment: Experiment
+    users: pl.DataFrame, candidates: Candidates, plan: Plan, experiment: Experiment
 ) -> float:
     """What the holdout costs: margin beyond its cost that is expected of the offers withheld."""
     choice = plan.choose(candidates.decided_by, candidates.cost, experiment.ties(users))
@@ -220,7 +214,7 @@ def withheld_value(
 
 
 def explored_on(
-    users: pl.DataFrame, candidates: Candidates, plan: Chooses, budget: float, limits: Limits,
+    users: pl.DataFrame, candidates: Candidates, plan: Plan, budget: float, limits: Limits,
     experiment: Experiment, day: date,
 ) -> Exploration:  # fmt: skip
     """The exploration of ``day``: as many of those who may be explored as ``budget`` (money of a
@@ -263,7 +257,7 @@ def _open(users: pl.DataFrame, possible: Mask, choice: Choice, held: Mask) -> Ma
 
 
 def assignments(
-    users: pl.DataFrame, candidates: Candidates, catalogue: Catalogue, plan: Chooses,
+    users: pl.DataFrame, candidates: Candidates, catalogue: Catalogue, plan: Plan,
     experiment: Experiment, exploration: Exploration | None = None,
 ) -> pl.DataFrame:  # fmt: skip
     """One row a user: the offer and the arm drawn for it. Any subset of users gives its own rows.

@@ -154,6 +154,17 @@ def allocate(value: Matrix, cost: Matrix, prices: Prices, tie: Vector) -> Choice
     return _choices(problem, tie, prices.multipliers, prices.near, prices.cuts)
 
 
+def uses_of(offer: Choice, costs: Vector, face: Vector) -> Vector:
+    """What choices of ``offer`` at ``costs`` [m] use, in the order of `Limits.all`."""
+    spent = np.bincount(offer, costs, minlength=len(face))
+    return _in_order(spent, np.bincount(offer, minlength=len(face)), face)
+
+
+def _in_order(costs: npt.NDArray[Any], counts: npt.NDArray[Any], face: Vector) -> Vector:
+    """Costs and numbers by offer [k] in the order of `Limits.all`."""
+    return np.concatenate([[costs.sum()], costs, counts, [counts @ face]])
+
+
 class _Problem(NamedTuple):
     """Net value and cost as [k, n], an offer's users side by side, and the offers' face [k]. What
     is worth no more than it costs is never chosen: -inf, 0."""
@@ -192,9 +203,7 @@ class _Problem(NamedTuple):
         """What the choices of all users use and earn."""
         user = np.flatnonzero(choice != NONE)
         offer = choice[user]
-        costs = np.bincount(offer, self.cost[offer, user], minlength=len(self.net))
-        counts = np.bincount(offer, minlength=len(self.net))
-        used = np.concatenate([[costs.sum()], costs, counts, [counts @ self.face]])
+        used = uses_of(offer, self.cost[offer, user], self.face)
         return Usage(used, float(self.net[offer, user].sum()))
 
 
@@ -230,8 +239,7 @@ def _dual(problem: _Problem, multipliers: Vector) -> _Dual:
             costs[offer] += np.add.reduce(part.cost[offer], where=takes)
             counts[offer] += np.count_nonzero(takes)
         surplus += float(best.sum())
-    used = np.concatenate([[costs.sum()], costs, counts, [counts @ problem.face]])
-    return _Dual(surplus, used)
+    return _Dual(surplus, _in_order(costs, counts, problem.face))
 
 
 def _least_dual(problem: _Problem, limits: Vector, tie: Vector) -> Vector:

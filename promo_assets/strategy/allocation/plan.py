@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,13 +19,6 @@ from promo_assets.strategy.allocation import budget, limits
 from promo_assets.strategy.allocation.budget import NONE, Choice, Matrix, Price, Vector
 from promo_assets.strategy.allocation.limits import Limits, Prices
 from promo_assets.strategy.offers.catalogue import Catalogue
-
-
-class Chooses(Protocol):
-    """What settles each user's choice among offers that are worth their cost."""
-
-    def choose(self, value: Matrix, cost: Matrix, tie: Vector) -> Choice:
-        """As of `budget.allocate`."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +127,7 @@ def make_plan(
 def used_by(choice: Choice, cost: Matrix, limited: Limits) -> Vector:
     """What choices use of the limits, in the order of `Limits.all`."""
     row = np.flatnonzero(choice != NONE)
-    chosen = choice[row]
-    offers = len(limited.face)
-    counts = np.bincount(chosen, minlength=offers)
-    costs = np.bincount(chosen, cost[row, chosen], minlength=offers)
-    return np.concatenate([[costs.sum()], costs, counts, [counts @ limited.face]])
+    return limits.uses_of(choice[row], cost[row, choice[row]], limited.face)
 
 
 def _without(value: Matrix, closed: Sequence[int]) -> Matrix:

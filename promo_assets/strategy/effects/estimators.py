@@ -34,6 +34,13 @@ LEAST_COUNT = 0.05
 """Of a beta's parameters: below it the mean lies outside the central 95 %."""
 
 
+def normal_quantile(probability: float) -> float:
+    """Below which a standard normal lies with ``probability``."""
+    from scipy.special import ndtri
+
+    return float(ndtri(probability))
+
+
 class Estimate(NamedTuple):
     """An effect on an outcome (money a user); None where it can't be told. ``lift`` is relative
     to ``baseline``, the outcome without treatment. Standard errors of small arms are widened so

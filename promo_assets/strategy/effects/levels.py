@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from promo_assets.strategy.effects.estimators import normal_quantile
 from promo_assets.strategy.effects.learners import OF_USERS, OUTER, Effects, Trial, fit
 from promo_assets.strategy.effects.ranking import (
     CONTROL,
@@ -153,7 +154,7 @@ def _standing(
         return InForce(PRIOR, None, 0, False, 0, f"{rows} rows in an arm, {LEAST_ROWS} needed")
     score = {name: effects[:, treatment - 1] for name, effects in told.items()}
     gains = {name: _gained(trial, treatment, values) for name, values in score.items()}
-    z = _quantile(1 - ERROR / 2 / (trial.treatments * len(told)))
+    z = normal_quantile(1 - ERROR / 2 / (trial.treatments * len(told)))
     segment = clustered_mean(gains["segment"], trial.group, z)
     above = gains["segment"] if segment.is_clear else np.zeros(len(trial.arm))
     best = max(learners, key=lambda name: gains[name].mean())
@@ -214,9 +215,3 @@ def _told(name: str, interval: Interval) -> dict[str, float]:
 
 def _words(interval: Interval) -> str:
     return f"{interval.value:+.4g} ({interval.low:+.4g} to {interval.high:+.4g})"
-
-
-def _quantile(probability: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(probability))

@@ -19,12 +19,12 @@ import numpy.typing as npt
 import polars as pl
 
 from promo_assets.contract.days import Window
+from promo_assets.strategy.effects.estimators import Z95
 from promo_assets.strategy.experiments.experiment import Holdout, Round
 
 Cents = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-Z95 = 1.959964
 REACHED = 0.05
 """Sends a held-out user, relative to those of others, from which the holdout is not kept."""
 LEAST_USERS = 50

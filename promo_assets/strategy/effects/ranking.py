@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from promo_assets.strategy.effects.estimators import Z95
+
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -21,7 +23,6 @@ Labels = npt.NDArray[np.int64]
 CONTROL = 0
 """The arm without treatment: the first column of scores and probabilities."""
 DRAWS = 200
-Z95 = 1.959964
 
 
 class Compared(NamedTuple):
