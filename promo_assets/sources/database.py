@@ -9,10 +9,11 @@ clock changes, text that is no time) DuckDB decides afterwards, exactly. Not her
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import duckdb
@@ -211,21 +212,26 @@ class Database:
     def delivered(
         self, window: Window, connection: duckdb.DuckDBPyConnection
     ) -> Mapping[date, DeliveredDay]:
-        """Rows of each day and, where a column tells it, when the newest of them was updated:
-        counted by the server, a quarter of an hour at a time. Without such a column a row that
-        changed in its place is not seen."""
+        """Rows of each day, how they are read and, where a column tells it, when the newest of them
+        was updated: counted by the server, a quarter of an hour at a time. Without such a column a
+        row that changed in its place is not seen."""
         table = self._event_table(connection)
-        column = self._time_column(table)
+        times = self._time_columns(table)
         where = self._where(table, window, connection)
         read = ", ".join(
             f"{one.read.format(_name(one.name))} as {_name(one.name)}"
-            for one in (column, *self._asked(table, column))
+            for one in (*times, *self._asked(table, times))
         )
-        counted = f"select * replace ({read}) from {self._sent(self._counts(table, column, where))}"
+        counted = f"select * replace ({read}) from {self._sent(self._counts(table, times, where))}"
         types = self._types_of(counted, connection)
+        skipped = self.mapping.skipped_sql(types)
+        listed = self.mapping.select_list(self._contents(table), self.zone)
+        read_as = sha256(f"{listed} {skipped}".encode()).hexdigest()[:8]
         sql = FINGERPRINTS.format(
-            happened_at=self.mapping.time_sql({column.name: types[column.name]}, self.zone),
-            skipped=self.mapping.skipped_sql(types),
+            happened_at=self.mapping.time_sql(
+                {one.name: types[one.name] for one in times}, self.zone
+            ),
+            skipped=skipped,
             updated_at=self._updated_text(table),
             delivered=counted,
             relation=RELATION,
@@ -237,7 +243,7 @@ class Database:
             raise self.address.explained(error) from None
         return {
             day: DeliveredDay(
-                f"{count} rows" + (f", updated {updated}" if updated else ""),
+                f"{count} rows read as {read_as}" + (f", updated {updated}" if updated else ""),
                 {table.name: count},
                 skipped,
             )
@@ -245,13 +251,13 @@ class Database:
         }
 
     def span(self, connection: duckdb.DuckDBPyConnection) -> Window | None:
-        """By the least and the largest time, which an index has. Text is not asked: it need not
-        sort as its times do."""
+        """By the least and the largest time, which an index has. Text is not asked, nor times that
+        are joined: they need not sort as their times do."""
         table = self._event_table(connection)
-        column = self._time_column(table)
+        column, *joined = self._time_columns(table)
         today = Window(self.first, max(self.first, datetime.now(UTC).date()) + timedelta(days=1))
         where = self._where(table, today, connection, older=False)
-        if column.clock == "text" or not where:
+        if joined or column.clock == "text" or not where:
             return None
         quoted, name = self.address.dialect.quoted(column.name), _name(column.name)
         ends = " union all ".join(
@@ -329,7 +335,7 @@ class Database:
         table = self._table(name, connection)
         if table is None:
             raise self._no_table(name, "events_table")
-        self._time_column(table)
+        self._time_columns(table)
         self._updated_column(table)
         return table
 
@@ -351,16 +357,17 @@ class Database:
             raise self.address.explained(error) from None
         return replace(table, types=types)
 
-    def _time_column(self, table: DeliveredTable) -> Column:
-        """The column of ``event_time``; a database that has none has no events for any day."""
-        name = self.mapping.delivered_as("event_time", table.columns)
-        if name is None:
+    def _time_columns(self, table: DeliveredTable) -> list[Column]:
+        """The columns of ``event_time``, more than one where the mapping joins them; a database
+        that has none has no events for any day."""
+        names = self.mapping.all_delivered_as("event_time", table.columns)
+        if not names:
             raise SourceError(
                 f"{self.address}: table {table.name!r} has no column 'event_time' (found "
                 f"{', '.join(table.columns)}). Name the one that tells when an event happened in "
                 "PROMO_MAPPING: columns: {event_time: …}"
             )
-        return table.columns[name]
+        return [table.columns[name] for name in names]
 
     def _updated_column(self, table: DeliveredTable) -> str | None:
         wanted = self.mapping.updated_at or "updated_at"
@@ -399,30 +406,38 @@ class Database:
         )
         return f"select {read} from {self._sent(f'select {told} from {table.quoted}{where}')}"
 
-    def _counts(self, table: DeliveredTable, column: Column, where: str) -> str:
-        """Rows, and the newest update, by (floored) time and what may say that rows are skipped."""
-        dialect = self.address.dialect
-        time_ = dialect.quoted(column.name)
-        clock, step = column.clock, 0
-        if clock == "number":
-            per_second = 1_000_000 // (self.mapping.epoch or 1_000_000)
-            step = QUARTER * per_second
-        floored = dialect.floor[clock or "text"].format(time_, step)
+    def _counts(self, table: DeliveredTable, times: Sequence[Column], where: str) -> str:
+        """Rows, and the newest update, by (floored) time and what may say that rows are skipped.
+        What the mapping joins to a time is not floored: its parts are."""
+        asked = self._asked(table, times)
+        if len(times) == 1:
+            told = [self._floored(times[0]), *(one.told for one in asked)]
+        else:
+            told = [one.told for one in (*times, *asked)]
+        named = ", ".join(
+            f"{what} as {self.address.dialect.quoted(one.name)}"
+            for what, one in zip(told, (*times, *asked), strict=True)
+        )
         updated = self._updated_column(table)
         newest = f"max({table.columns[updated].told})" if updated else "null"
-        asked = self._asked(table, column)
-        told = "".join(f", {one.told} as {dialect.quoted(one.name)}" for one in asked)
-        groups = ", ".join(str(1 + number) for number in range(1 + len(asked)))
+        groups = ", ".join(str(1 + number) for number in range(len(told)))
         return (
-            f"select {floored} as {time_}{told}, count(*) as row_count, {newest} as updated_at "
+            f"select {named}, count(*) as row_count, {newest} as updated_at "
             f"from {table.quoted}{where} group by {groups}"
         )
 
-    def _asked(self, table: DeliveredTable, time_: Column) -> list[Column]:
-        """The columns by which the mapping skips rows, beside the time."""
+    def _floored(self, column: Column) -> str:
+        dialect = self.address.dialect
+        step = 0
+        if column.clock == "number":
+            step = QUARTER * (1_000_000 // (self.mapping.epoch or 1_000_000))
+        return dialect.floor[column.clock or "text"].format(dialect.quoted(column.name), step)
+
+    def _asked(self, table: DeliveredTable, times: Sequence[Column]) -> list[Column]:
+        """The columns by which the mapping skips rows, beside those of the time."""
         wanted = {one.column.casefold() for one in self.mapping.skip_rows_where}
         found = (column for name, column in table.columns.items() if name.casefold() in wanted)
-        return [column for column in found if column is not time_]
+        return [column for column in found if column not in times]
 
     def _updated_text(self, table: DeliveredTable) -> str:
         """The newest update as text that no session's zone changes."""
@@ -446,7 +461,7 @@ class Database:
         """The bounds of the window's days on the bare time column; '' where they can't be told,
         so that every row is sent. What it lets through beyond the window DuckDB leaves out.
         ``older`` rows, and those without a time, belong to the first partition."""
-        dialect, column = self.address.dialect, self._time_column(table)
+        dialect, (column, *joined) = self.address.dialect, self._time_columns(table)
         name = dialect.quoted(column.name)
         start, end = (datetime.combine(day, time()) for day in (window.start, window.end))
         first = older and window.start <= self.first
@@ -454,6 +469,11 @@ class Database:
         epoch = self.mapping.epoch
         no_time = dialect.no_time.format(name)
         match column.clock:
+            case "day" if joined:
+                low, high = _local(start, end, zone, connection)
+                low, high = f"'{low.date()}'", f"'{_next_day(high)}'"
+            case _ if joined:
+                return ""
             case "instant":
                 low, high = f"'{start}{dialect.utc}'", f"'{end}{dialect.utc}'"
             case "wall":

@@ -219,17 +219,23 @@ class SourceMapping(_Strict):
 
     def delivered_as(self, column: str, delivered: Iterable[str]) -> str | None:
         """The delivered column that becomes ``column``, of several that are joined the first; None
-        for constants and where there is none. Names match whatever their case, as in SQL."""
+        for constants and where there is none."""
+        return next(iter(self.all_delivered_as(column, delivered)), None)
+
+    def all_delivered_as(self, column: str, delivered: Iterable[str]) -> tuple[str, ...]:
+        """The delivered columns that become ``column``, more than one where they are joined. Names
+        match whatever their case, as in SQL."""
         told = self.columns.get(column, ())
         if isinstance(told, Constant):
-            return None
+            return ()
         names = {name.casefold(): name for name in delivered}
         if isinstance(told, Joined):
             joined = [names.get(name.casefold()) for name in told.join]
-            return joined[0] if all(joined) else None
+            found = [name for name in joined if name]
+            return tuple(found) if len(found) == len(joined) else ()
         wanted = ((told,) if isinstance(told, str) else told) + (column,)
-        found = (names.get(name.casefold()) for name in wanted)
-        return next((name for name in found if name and not self.dropped(name)), None)
+        usable = (names.get(name.casefold()) for name in wanted)
+        return tuple(name for name in usable if name and not self.dropped(name))[:1]
 
     def kept_aside(self, delivered: Iterable[str]) -> tuple[str, ...]:
         """The delivered columns that go to ``extra``: those not taken and not dropped.
@@ -238,11 +244,7 @@ class SourceMapping(_Strict):
         another one in its place, and nothing stores identifiers as delivered.
         """
         names = tuple(delivered)
-        taken = {self.delivered_as(column, names) for column in COLUMNS}
-        known = {name.casefold(): name for name in names}
-        for told in self.columns.values():
-            if isinstance(told, Joined):
-                taken |= {known.get(name.casefold()) for name in told.join}
+        taken = {name for column in COLUMNS for name in self.all_delivered_as(column, names)}
         return tuple(
             name
             for name in names
