@@ -72,7 +72,7 @@ def _check_database(told: Settings) -> int:
     except SourceError as error:
         raise UsageError(str(error)) from error
     days = days or Window.of([told.start, told.last_day or date.today() - timedelta(days=1)])
-    rehearsed = rehearse(told, told.start, days)
+    rehearsed = rehearse(told, max(told.start, days.start), days)
     print(report_database(told.source, days, rehearsed))
     return 0 if rehearsed.passed else 1
 

@@ -22,6 +22,7 @@ from promo_assets.sources.hints import (
     columns_for,
     event_type_for,
     looks_like_data,
+    number_formats_for,
     personal,
     time_formats_for,
 )
@@ -149,6 +150,8 @@ def _delivered(facts: Facts, source: Files) -> Lines:
     for one in source.mapping.skip_rows_where:
         if known and one.column.casefold() not in known:
             yield "  WARNING", f"skip_rows_where: no file has a column {one.column!r}"
+    for told in facts.lost:
+        yield "  WRONG", told
     for file in facts.broken[:MOST_FILES]:
         yield "  UNREADABLE", f"{file.path}: {file.problem}"
     if len(facts.broken) > MOST_FILES:
@@ -281,8 +284,8 @@ def _mapping(facts: Facts, source: Files) -> Lines:
             break
     for name, rows in facts.repeats.items():
         if rows:
-            yield "  repeats", f"{name}: {_number(rows, 'row')} with another's value, so it is no"
-            yield "", f"event's id; of orders it is order_id: {name}"
+            yield "  repeats", f"{name}: {_number(rows, 'row')} without a value of its own, so it"
+            yield "", f"is no event's id; of orders it is order_id: {name}"
     lines = [("columns:", "")] if columns else []
     lines += [(f"  {column}: {name}", f"{column} is missing") for column, name in columns.items()]
     types = {name: event_type_for(name) for name, _ in facts.types.most_common() if name}
@@ -290,6 +293,13 @@ def _mapping(facts: Facts, source: Files) -> Lines:
         lines += [("values:", ""), (f"  event_type: {{{known}}}", "unknown event types")]
     formats = time_formats_for(facts.times)
     lines += [(f'time_format: "{one}"', "times that can't be read") for one in formats]
+    numbers = () if source.mapping.number_format else number_formats_for(facts.numbers)
+    lines += [(f"number_format: {one}", "numbers that can't be read") for one in numbers]
+    quantities = [row["quantity"] for row in facts.examples.get("quantity_not_positive", ())]
+    if any(quantity.startswith("-") for quantity in quantities):
+        lines.append(("negative_quantity: return", "purchases of less than nothing: returns?"))
+    if facts.rejected["equal_row"]:
+        lines.append(("equal_rows: keep", "are equal rows real?"))
     aside = source.mapping.kept_aside(facts.columns)
     if told := personal(name for name in aside if name not in columns.values()):
         lines.append((f"drop: [{_listed(told)}]", "personal data?"))
@@ -358,6 +368,8 @@ def _verdict(facts: Facts, source: Files, rehearsed: Rehearsal) -> Lines:
         return
     if facts.broken:
         yield "verdict", f"HELD BACK, since {_number(len(facts.broken), 'file')} can't be read"
+    if facts.lost:
+        yield "verdict", "HELD BACK, since mapping.yaml names columns that no file has"
     if facts.wrong:
         yield "verdict", "HELD BACK, since a table beside the events can't be used"
     if facts.accepted or not rehearsed.passed:

@@ -69,8 +69,10 @@ def _written(told: Settings, days: Window) -> Rehearsal:
         name = table.contract.table
         try:
             written = write(table, Request(window), run, warehouse, auditor)
-        except WaitingError:
-            continue  # For a table that is told of.
+        except WaitingError as error:
+            if found.passed:  # Else it waits for what is told.
+                found.failed[name] = str(error)
+            continue
         except (ProductionError, PublishError) as error:
             found.failed[name] = str(error)
             continue

@@ -29,7 +29,7 @@ AT_ONCE = 1_000_000
 """Rows in memory at a time, or those of one day where it has more."""
 
 REPEATS = """
-select count(value) - count(distinct value)
+select count(*) - count(distinct value)
 from (select json_extract_string(extra, $path) as value from raw.events)
 """
 
@@ -63,10 +63,13 @@ class Facts:
     examples: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     types: Counter[str] = field(default_factory=Counter)
     times: list[str] = field(default_factory=list)
+    numbers: list[str] = field(default_factory=list)
     repeats: Counter[str] = field(default_factory=Counter)
     tables: dict[str, int] = field(default_factory=dict)
     consents: dict[tuple[str, bool], int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """What the mapping names and no file has."""
 
     @property
     def rows(self) -> int:
@@ -78,13 +81,13 @@ class Facts:
 
     @property
     def accepted(self) -> bool:
-        """Whether there are rows, and every file and table could be read."""
-        return bool(self.rows) and not (self.broken or self.wrong)
+        """Whether there are rows, and every file, table and column that is named could be read."""
+        return bool(self.rows) and not (self.broken or self.wrong or self.lost)
 
 
 def look(source: Files, *, threads: int, first: date | None) -> Facts:
-    """Read all of ``source`` and say what it holds, from the day ``first`` on; None: from the
-    first plausible day.
+    """Read all of ``source`` and say what it holds, from the day ``first`` on or from the first day
+    that has rows, whichever is later; None: from the first plausible day.
 
     Raises `SourceError` where a day is too large for memory.
     """
@@ -93,6 +96,8 @@ def look(source: Files, *, threads: int, first: date | None) -> Facts:
         connection.execute("set TimeZone = 'UTC'; set temp_directory = ''")
         with replace(source, store=None).inventory(connection) as inventory:
             facts = _facts(inventory, first)
+            if facts.columns:
+                facts.lost = list(source.mapping.unknown(facts.columns))
             _judge(facts, source, inventory, connection)
         _look_beside(facts, source, connection)
     return facts
@@ -112,6 +117,8 @@ def _facts(inventory: Inventory, first: date | None) -> Facts:
     today = datetime.now(UTC).date()
     later = {day: count for day, count in days.items() if day > today}
     known = {day: count for day, count in days.items() if day <= today}
+    # A shop begins with its first day: of those before, no run could ever be done.
+    inventory.first = max(inventory.first, min(known, default=inventory.first))
     return Facts(files, inventory.first, known, later, columns, inventory.skipped())
 
 
@@ -192,6 +199,13 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
         "and event_time is not null order by event_time limit 100"
     )
     facts.times = (facts.times + [time for (time,) in unreadable])[:100]
+    unreadable = ask(
+        f"select distinct coalesce(case reason when 'quantity_unreadable' then quantity "
+        f"when 'discount_unreadable' then discount else unit_price end, '') as told {rejected} "
+        "(reason like '%_unreadable' or reason = 'price_too_precise') "
+        "and reason <> 'event_time_unreadable' order by told limit 100"
+    )
+    facts.numbers = (facts.numbers + [told for (told,) in unreadable if told])[:100]
     found = connection.execute(
         f"select * {rejected} true qualify row_number() over "
         "(partition by reason order by source_file, source_row) <= $shown",

@@ -337,6 +337,8 @@ class Database:
             raise self._no_table(name, "events_table")
         self._time_columns(table)
         self._updated_column(table)
+        for told in self.mapping.unknown(table.columns):
+            raise SourceError(f"{self.address}: table {table.name!r}: PROMO_MAPPING: {told}")
         return table
 
     def _table(self, name: str, connection: duckdb.DuckDBPyConnection) -> DeliveredTable | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from difflib import get_close_matches
+from itertools import product
 
 from promo_assets.contract.events import EVENT_TYPES
 from promo_assets.sources.mapping import EPOCHS
@@ -70,6 +71,8 @@ VALUE = re.compile(
     r"-?\d[\d.,]*|\d{4}-\d\d-\d\d.*|\d\d?[./]\d\d?[./]\d{4}.*|[0-9a-f]{8}-[0-9a-f-]{27}"
 )
 """A number, a day or time, a UUID: what nobody calls a column."""
+SIGN = re.compile(r"^[^\d\s.,+'-]{1,5}|[^\d\s.,+'-]{1,5}$")
+"""What stands before or behind a number: a currency."""
 PLAUSIBLE = (datetime(2000, 1, 1).timestamp(), datetime(2050, 1, 1).timestamp())
 
 
@@ -126,6 +129,26 @@ def time_formats_for(values: Sequence[str]) -> list[str]:
     if epochs:
         return epochs
     return [pattern for pattern in TIME_FORMATS if all(_reads(pattern, one) for one in values)]
+
+
+def number_formats_for(values: Sequence[str]) -> list[str]:
+    """The ``number_format`` that reads all of the values, as it is written in ``mapping.yaml``;
+    several where a comma may stand for thousands or for decimals."""
+    signs = {sign for value in values for sign in SIGN.findall(value)}
+    if not values or len(signs) > 1:
+        return []
+    currency = "".join(signs)
+    found = []
+    for decimal, thousands in product((".", ","), ("", ".", ",", " ", "'")):
+        groups = rf"|\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+" if thousands else ""
+        number = re.compile(rf"[+-]?(?:\d+{groups})(?:{re.escape(decimal)}\d{{1,2}})?")
+        plain = (value.replace(currency, "").strip() for value in values)
+        if decimal != thousands and all(number.fullmatch(one) for one in plain):
+            told = [f'decimal: "{decimal}"', *([f'thousands: "{thousands}"'] if thousands else ())]
+            told += [f'currency: "{currency}"'] if currency else ()
+            found.append(f"{{{', '.join(told)}}}")
+    # Without thousands is enough where it reads all.
+    return [one for one in found if "thousands" not in one] or found
 
 
 def _is_number(value: str) -> bool:

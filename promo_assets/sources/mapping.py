@@ -237,6 +237,18 @@ class SourceMapping(_Strict):
         usable = (names.get(name.casefold()) for name in wanted)
         return tuple(name for name in usable if name and not self.dropped(name))[:1]
 
+    def unknown(self, delivered: Collection[str]) -> Iterator[str]:
+        """The columns of the contract for which the mapping names only columns that are not among
+        the ``delivered``: what is told of each."""
+        for column, told in self.columns.items():
+            if isinstance(told, Constant) or column in self.not_delivered:
+                continue
+            if not self.all_delivered_as(column, delivered):
+                names = {name.casefold() for name in delivered}
+                lost = next(one for one in _names_in(told) if one.casefold() not in names)
+                near = nearest(lost, delivered)
+                yield f"columns: {column}: nothing has a column {lost!r}; {near}"
+
     def kept_aside(self, delivered: Iterable[str]) -> tuple[str, ...]:
         """The delivered columns that go to ``extra``: those not taken and not dropped.
 

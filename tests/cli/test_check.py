@@ -22,7 +22,13 @@ from promo_assets.contract.project import PROJECT
 from promo_assets.settings import Settings, load_settings
 from promo_assets.sources.check import Facts, look
 from promo_assets.sources.files import Files
-from promo_assets.sources.hints import columns_for, event_type_for, personal, time_formats_for
+from promo_assets.sources.hints import (
+    columns_for,
+    event_type_for,
+    number_formats_for,
+    personal,
+    time_formats_for,
+)
 from tests.support.shop import Shop
 
 FIRST = date(2024, 1, 1)
@@ -349,6 +355,83 @@ def test_time_formats_are_those_that_read_every_value(
     assert time_formats_for(values) == expected
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["10,50"], ['{decimal: ","}']),
+        (["1.214,50", "1,0"], ['{decimal: ",", thousands: "."}']),
+        (["$1,059.00", "$5"], ['{decimal: ".", thousands: ",", currency: "$"}']),
+        (["1 059,00 kr", "7 kr"], ['{decimal: ",", thousands: " ", currency: "kr"}']),
+        (["1.299"], ['{decimal: ",", thousands: "."}']),
+        (["1.299", "10.50"], []),
+        (["$1.00", "€1.00"], []),
+        (["gratis"], []),
+        ([], []),
+    ],
+)
+def test_number_formats_are_those_that_read_every_value(
+    values: list[str], expected: list[str]
+) -> None:
+    assert number_formats_for(values) == expected
+
+
+def test_a_number_format_that_is_suggested_reads_what_could_not_be_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, price in enumerate(("1.214,50 €", "9,90 €", "3,00 €")):
+        line = view(number, event_type="purchase", item_id="i", quantity="1", unit_price=price)
+        write(folder, f"{number}.jsonl", line)
+    _, told = check(folder, capsys)
+    begin = told.index("number_format: {")
+    (folder / "mapping.yaml").write_text(told[begin : told.index("}", begin) + 1])
+    assert facts(folder).rejected == {}
+
+
+@pytest.mark.rehearsed
+def test_a_start_before_the_first_row_hides_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of days before the first, nothing could ever be made: those after waited for them, and what
+    waits was taken for what passes."""
+    monkeypatch.setenv("PROMO_START", "2023-12-30")
+    load_settings.cache_clear()
+    lines = [view(n, event_type="purchase", item_id="i", quantity="1") for n in range(3)]
+    write(folder, "a.jsonl", *lines, view(7))
+    code, told = check(folder, capsys)
+    assert code == 1
+    assert "HELD BACK: core.events on 2024-01-02: 3 of 4 rows: unreadable price" in told
+    write(folder, "a.jsonl", *({**one, "unit_price": "2.50"} for one in lines), view(7))
+    code, told = check(folder, capsys)
+    assert code == 0
+    assert "PROMO_START=2024-01-02 promo run --from 2024-01-02 --to 2024-01-02" in told
+
+
+@pytest.mark.parametrize(
+    ("mapping", "told"),
+    [
+        (
+            "columns: {unit_price: pirce}",
+            "columns: unit_price: nothing has a column 'pirce'; did you mean 'price'?",
+        ),
+        ("columns: {channel: [medium, sourec]}", "nothing has a column 'medium'"),
+        ("columns: {event_time: {join: [event_time, hour]}}", "nothing has a column 'hour'"),
+    ],
+)
+def test_a_name_of_the_mapping_that_no_file_has_is_wrong(
+    folder: Path, capsys: pytest.CaptureFixture[str], mapping: str, told: str
+) -> None:
+    write(folder, "a.jsonl", view(1, price="2.50", source="web"))
+    (folder / "mapping.yaml").write_text(mapping)
+    code, said = check(folder, capsys)
+    assert code == 1
+    assert told in said
+    assert "HELD BACK, since mapping.yaml names columns that no file has" in said
+    (folder / "mapping.yaml").write_text("columns: {channel: [medium, source], unit_price: Price}")
+    assert facts(folder).lost == []
+    (folder / "mapping.yaml").write_text("columns: {channel: soon}\nnot_delivered: [channel]")
+    assert facts(folder).lost == []
+
+
 def test_an_id_that_repeats_is_no_events_id(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,10 +441,29 @@ def test_an_id_that_repeats_is_no_events_id(
     write(folder, "a.jsonl", *lines)
     _, told = check(folder, capsys)
     assert "event_id: id" not in told
-    assert "id: 10 rows with another's value, so it is no" in told
+    assert "id: 10 rows without a value of its own, so it is no event's id" in told
     assert "of orders it is order_id: id" in told
+    # The order's number, on the first line of the order only, as Shopify writes it.
+    for number, line in enumerate(lines):
+        line["id"] = None if number % 3 else number
+    write(folder, "a.jsonl", *lines)
+    assert "event_id: id" not in check(folder, capsys)[1]
     write(folder, "a.jsonl", *({**line, "id": number} for number, line in enumerate(lines)))
     assert "event_id: id" in check(folder, capsys)[1]
+
+
+def test_returns_and_equal_rows_that_are_rejected_may_be_meant(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bought = view(1, event_type="purchase", item_id="i", quantity=1, unit_price=2.5)
+    del bought["event_id"]
+    write(folder, "a.jsonl", bought, bought, bought | {"quantity": -1})
+    told = check(folder, capsys)[1]
+    begin = told.index("negative_quantity: return")
+    assert "equal_rows: keep" in told[begin:]
+    (folder / "mapping.yaml").write_text("negative_quantity: return\nequal_rows: keep")
+    assert facts(folder).rejected == {}
+    assert "negative_quantity" not in check(folder, capsys)[1]
 
 
 def test_a_file_whose_first_row_is_data_is_named(

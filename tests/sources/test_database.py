@@ -536,7 +536,8 @@ def test_joined_times_are_filtered_and_counted_as_they_are_read(
         for n, (d, t) in enumerate(at)
     ]
     server.insert("events", rows)
-    text = "columns: {event_time: {join: [d, t]}}\nskip_rows_where: [{column: t, one_of: ['12:30:00']}]"
+    text = "columns: {event_time: {join: [d, t]}}\n"
+    text += "skip_rows_where: [{column: t, one_of: ['12:30:00']}]"
     (tmp_path / "mapping.yaml").write_text(text)
     (tmp_path / "events").mkdir()
     pl.DataFrame(rows).drop("id").write_csv(tmp_path / "events" / "all.csv")
@@ -657,6 +658,11 @@ def test_tables_and_columns_have_the_names_that_the_mapping_tells(
             "create table events (event_time timestamp)",
             "updated_at: changed",
             "has no column 'changed', which PROMO_MAPPING names under updated_at",
+        ),
+        (
+            "create table events (event_time timestamp, price int)",
+            "columns: {unit_price: pirce}",
+            "unit_price: nothing has a column 'pirce'; did you mean 'price'?",
         ),
     ],
 )
