@@ -150,8 +150,8 @@ def _delivered(facts: Facts, source: Files) -> Lines:
     for one in source.mapping.skip_rows_where:
         if known and one.column.casefold() not in known:
             yield "  WARNING", f"skip_rows_where: no file has a column {one.column!r}"
-    for told in facts.lost:
-        yield "  WRONG", told
+    for lost in facts.lost:
+        yield "  WRONG", lost
     for file in facts.broken[:MOST_FILES]:
         yield "  UNREADABLE", f"{file.path}: {file.problem}"
     if len(facts.broken) > MOST_FILES:
@@ -378,7 +378,7 @@ def _verdict(facts: Facts, source: Files, rehearsed: Rehearsal) -> Lines:
         yield from _next(f"files:{source.folder}", facts.first, Window.of(facts.days))
 
 
-def _listed(names: Iterable[str], most: int = 100) -> str:
+def _listed(names: Iterable[str], most: int = 30) -> str:
     told = list(names)
     more = f" and {len(told) - most} more" if len(told) > most else ""
     return ", ".join(told[:most]) + more

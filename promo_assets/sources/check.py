@@ -202,7 +202,8 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
     unreadable = ask(
         f"select distinct coalesce(case reason when 'quantity_unreadable' then quantity "
         f"when 'discount_unreadable' then discount else unit_price end, '') as told {rejected} "
-        "(reason like '%_unreadable' or reason = 'price_too_precise') "
+        "(reason like '%_unreadable' and try_cast(told as double) is null "
+        "or reason = 'price_too_precise') "
         "and reason <> 'event_time_unreadable' order by told limit 100"
     )
     facts.numbers = (facts.numbers + [told for (told,) in unreadable if told])[:100]

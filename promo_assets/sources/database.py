@@ -472,8 +472,8 @@ class Database:
         no_time = dialect.no_time.format(name)
         match column.clock:
             case "day" if joined:
-                low, high = _local(start, end, zone, connection)
-                low, high = f"'{low.date()}'", f"'{_next_day(high)}'"
+                least, most = _local(start, end, zone, connection)
+                low, high = f"'{least.date()}'", f"'{_next_day(most)}'"
             case _ if joined:
                 return ""
             case "instant":
