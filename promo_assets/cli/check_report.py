@@ -26,7 +26,7 @@ from promo_assets.sources.hints import (
     personal,
     time_formats_for,
 )
-from promo_assets.sources.mapping import COLUMNS, Constant
+from promo_assets.sources.mapping import COLUMNS, Chosen, Constant
 from promo_assets.strategy.offers.catalogue import CatalogueError, load_catalogue
 from promo_assets.warehouse.publish import ALWAYS
 
@@ -189,6 +189,8 @@ def _columns(facts: Facts, source: Files) -> Lines:
         )
     if constants:
         yield "  constant", _listed(f"{name} = {value}" for name, value in constants.items())
+    if chosen := [name for name, one in mapping.columns.items() if isinstance(one, Chosen)]:
+        yield "  by cases", _listed(chosen)
     if aside := mapping.kept_aside(names):
         yield (
             "  kept aside",
@@ -204,12 +206,12 @@ def _columns(facts: Facts, source: Files) -> Lines:
 
 
 def _missing(facts: Facts, source: Files) -> list[str]:
-    constants = source.mapping.columns
+    mapping = source.mapping
     return [
         column
         for column in COLUMNS
-        if source.mapping.delivered_as(column, facts.columns) is None
-        and not isinstance(constants.get(column), Constant)
+        if mapping.delivered_as(column, facts.columns) is None
+        and not isinstance(mapping.columns.get(column), Constant | Chosen)
     ]
 
 

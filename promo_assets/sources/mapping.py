@@ -111,6 +111,19 @@ class Condition(_Strict):
         return f"{'not ' if self.none_of else ''}({' or '.join(found)})"
 
 
+class Case(Condition):
+    """The value of rows for which a condition holds."""
+
+    value: str | None
+
+
+class Chosen(_Strict):
+    """The value of the first of several cases that holds, ``otherwise`` if none does."""
+
+    cases: tuple[Case, ...] = Field(min_length=1)
+    otherwise: str | None
+
+
 class SourceMapping(_Strict):
     """What ``mapping.yaml`` says; every key may be left out.
 
@@ -118,7 +131,7 @@ class SourceMapping(_Strict):
     the last: a history whose early files had another name stays readable.
     """
 
-    columns: dict[str, Constant | Joined | Text | tuple[Text, ...]] = {}
+    columns: dict[str, Constant | Chosen | Joined | Text | tuple[Text, ...]] = {}
     values: dict[str, dict[str, str | None]] = {}
     time_zone: str | None = Field(default=None, description="IANA zone of times without offset.")
     time_format: str | tuple[str, ...] | None = Field(
@@ -226,7 +239,7 @@ class SourceMapping(_Strict):
         """The delivered columns that become ``column``, more than one where they are joined. Names
         match whatever their case, as in SQL."""
         told = self.columns.get(column, ())
-        if isinstance(told, Constant):
+        if isinstance(told, Constant | Chosen):
             return ()
         names = {name.casefold(): name for name in delivered}
         if isinstance(told, Joined):
@@ -241,13 +254,12 @@ class SourceMapping(_Strict):
         """The columns of the contract for which the mapping names only columns that are not among
         the ``delivered``: what is told of each."""
         for column, told in self.columns.items():
-            if isinstance(told, Constant) or column in self.not_delivered:
-                continue
-            if not self.all_delivered_as(column, delivered):
-                names = {name.casefold() for name in delivered}
-                lost = next(one for one in _names_in(told) if one.casefold() not in names)
-                near = nearest(lost, delivered)
-                yield f"columns: {column}: nothing has a column {lost!r}; {near}"
+            names = {name.casefold() for name in delivered}
+            lost = [name for name in _names_in(told) if name.casefold() not in names]
+            instead = self.all_delivered_as(column, delivered) or column in self.not_delivered
+            if lost and not instead:
+                near = nearest(lost[0], delivered)
+                yield f"columns: {column}: nothing has a column {lost[0]!r}; {near}"
 
     def kept_aside(self, delivered: Iterable[str]) -> tuple[str, ...]:
         """The delivered columns that go to ``extra``: those not taken and not dropped.
@@ -294,7 +306,8 @@ class SourceMapping(_Strict):
         told = {column: self._text_sql(column, delivered) for column in COLUMNS}
         if self.negative_quantity == "return":
             back = (
-                f"try_cast({told['quantity']} as double) < 0 and {told['event_type']} = 'purchase'"
+                f"try_cast({told['quantity']} as double) < 0 "
+                f"and {told['event_type']} in ('purchase', 'return')"
             )
             told |= {
                 "event_type": f"case when {back} then 'return' else {told['event_type']} end",
@@ -346,6 +359,8 @@ class SourceMapping(_Strict):
         name = self.delivered_as(column, delivered)
         if isinstance(told, Constant):
             text = f"cast({literal(told.value)} as varchar)"
+        elif isinstance(told, Chosen):
+            text = _chosen_sql(told, delivered)
         elif name is None:
             return "cast(null as varchar)"
         elif isinstance(told, Joined):
@@ -412,6 +427,8 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
             if name not in names and not (key == "user_columns" and name.startswith("consent_")):
                 yield (key, name), f"{key}: {name!r} {problem}; {nearest(name, names)}"
     for column, told in mapping.columns.items():
+        if isinstance(told, Chosen) and column == "event_time":
+            yield ("columns", column), "columns: event_time: expected a column: times have no cases"
         for name in _names_in(told):
             if mapping.dropped(name):
                 yield ("columns", column), f"columns: {column}: {name!r} is under drop: too"
@@ -429,11 +446,13 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
             yield ("drop",), f"drop: {name!r} is required; without it no row can be used"
 
 
-def _names_in(told: Constant | Joined | str | tuple[str, ...]) -> tuple[str, ...]:
+def _names_in(told: Constant | Chosen | Joined | str | tuple[str, ...]) -> tuple[str, ...]:
     """The delivered columns that are named in place of one of the contract's."""
     match told:
         case Constant():
             return ()
+        case Chosen():
+            return tuple(one.column for one in told.cases)
         case Joined():
             return told.join
         case str():
@@ -446,8 +465,9 @@ def _shape(at: Location) -> tuple[Location, str] | None:
     """What is expected where several shapes are allowed, each of which failed."""
     if at[0] == "columns" and len(at) > 2:
         return at[:2], (
-            "expected a delivered column's name, a list of names, {value: a constant}, or "
-            "{join: [a date, a time]}"
+            "expected a delivered column's name, a list of names, {value: a constant}, "
+            "{join: [a date, a time]}, or {cases: [{column: …, one_of: […], value: …}], "
+            "otherwise: …}"
         )
     if at[0] == "time_format" and len(at) > 1:
         return at[:1], "expected a time format such as '%d.%m.%Y %H:%M', or a list of them"
@@ -470,6 +490,19 @@ def _written_sql(text: str, format_: str, zone: str) -> str:
     if re.search(r"%[zZ]", format_.replace("%%", "")):
         return f"timezone('UTC', {parsed})"
     return to_utc(parsed, zone)
+
+
+def _chosen_sql(told: Chosen, delivered: Mapping[str, str]) -> str:
+    """A case on a column that is not delivered holds for no row."""
+    names = {name.casefold(): name for name in delivered}
+    cases = " ".join(
+        f"when {one.sql(as_text(column_sql(name), delivered[name].upper()))} "
+        f"then {literal(one.value)}"
+        for one in told.cases
+        if (name := names.get(one.column.casefold()))
+    )
+    otherwise = f"cast({literal(told.otherwise)} as varchar)"
+    return f"case {cases} else {otherwise} end" if cases else otherwise
 
 
 def _joined_sql(told: Joined, delivered: Mapping[str, str]) -> str:

@@ -316,6 +316,33 @@ def test_a_negative_quantity_can_be_a_return() -> None:
     ]
 
 
+def test_a_return_that_is_told_by_a_condition_is_of_a_positive_quantity() -> None:
+    kinds = {
+        "cases": [
+            {"column": "Invoice", "matches": "C.*", "value": "return"},
+            {"column": "status", "one_of": ["refunded", None], "value": "gone"},
+        ],
+        "otherwise": "purchase",
+    }
+    told = {"columns": {"event_type": kinds}, "values": {"event_type": {"gone": "return"}}}
+    select = (
+        "select * from (values ('C12', 'paid', '-2'), ('12', 'paid', '3'), ('13', null, '1'), "
+        "('14', 'refunded', '-1')) as t(invoice, status, quantity)"
+    )
+    for negative, quantities in (("return", "2311"), ("reject", None)):
+        mapping = SourceMapping.model_validate(told | {"negative_quantity": negative})
+        rows = mapped(mapping, select)
+        assert [row["event_type"] for row in rows] == ["return", "purchase", "return", "return"]
+        found = [row["quantity"] for row in rows]
+        assert found == (list(quantities) if quantities else ["-2", "3", "1", "-1"])
+    (row,) = mapped(mapping, "select 'C12' as number")
+    assert row["event_type"] == "purchase"
+    assert list(mapping.unknown(["number"])) == [
+        "columns: event_type: nothing has a column 'Invoice'; expected one of number"
+    ]
+    assert list(mapping.unknown(["INVOICE", "status"])) == []
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)))
 def test_every_epoch_gives_its_moment(at: datetime) -> None:
