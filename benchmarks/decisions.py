@@ -110,7 +110,9 @@ def look(home: Path) -> Day:
         def rows(sql: str, parameters: object = None) -> pl.DataFrame:
             return pl.DataFrame(read.execute(sql, parameters).to_arrow_table())
 
-        users = rows(users_sql(catalogue), users_parameters(Window(day, on), SEGMENTS, CONSENT))
+        users = rows(
+            users_sql(catalogue), users_parameters(Window(day, on), SEGMENTS, CONSENT, catalogue)
+        )
         effects = rows("select * from strategy.offer_effects where as_of_date = ?", [day])
         scores = rows(
             "select user_id, propensity from propensity.scores where as_of_date = ?", [day]
@@ -120,7 +122,7 @@ def look(home: Path) -> Day:
     accounts = pl.read_parquet(truth / "accounts.parquet")
     names = [pseudonym(user, "account", SAMPLE_KEY) for user in accounts["user_id"]]
     users = (
-        users.filter(pl.Series(eligible(users, catalogue, day).mask.any(axis=1)))
+        users.filter(pl.Series(eligible(users, catalogue, day, MARGIN_RATE).mask.any(axis=1)))
         .join(accounts.with_columns(user_id=pl.Series(names)), on="user_id")
         .unique("person_id", keep="first", maintain_order=True)
         .join(scores, on="user_id", how="left", maintain_order="left")
@@ -128,7 +130,7 @@ def look(home: Path) -> Day:
     happens = pl.read_parquet(truth / "potential_outcomes" / f"{on}.parquet")
     happens = users.select("person_id").join(happens, on="person_id", maintain_order="left")
     features = users.select("user_id").join(known, on="user_id", maintain_order="left")
-    mask = eligible(users, catalogue, day).mask
+    mask = eligible(users, catalogue, day, MARGIN_RATE).mask
     worth = candidate_values(users, effects, catalogue, mask, MARGIN_RATE)
     send = {offer.id: offer.send_cost / 100 for offer in OFFERS}
 
@@ -213,8 +215,12 @@ def ceiling(day: Day) -> tuple[Matrix, Matrix]:
     mask = np.isfinite(day.gain)
     gain, cost = np.full(day.gain.shape, -np.inf), np.full(day.gain.shape, 0.01)
     fold = np.random.default_rng(1).integers(0, 5, len(gain))
-    for offer in range(gain.shape[1]):
-        for target, found in ((np.where(mask, day.gain, 0.0), gain), (day.cost, cost)):
+    for offer in range(day.cost.shape[1]):
+        targets: list[tuple[Matrix, Matrix]] = [
+            (np.where(mask, day.gain, 0.0), gain),
+            (day.cost, cost),
+        ]
+        for target, found in targets:
             for part in range(5):
                 rest = fold != part
                 data = lightgbm.Dataset(day.features[rest], target[rest, offer])
@@ -270,13 +276,13 @@ def score(day: Day, seed: int) -> dict[str, list[float]]:
         choice = allocate(believed + day.believed_cost, day.believed_cost, price, ties)
         who = np.flatnonzero(choice != NONE)
         at = (who, choice[who])
-        net, paid = paid_for(day, choice)
+        truth, paid = paid_for(day, choice)
         expected = float(believed[at].sum())
         told["true over believed cost"].append(paid / max(float(day.believed_cost[at].sum()), 1e-9))
         told["believed net"].append(expected)
-        told["true net"].append(net)
+        told["true net"].append(truth)
         told["in its 90 % interval"].append(
-            float(abs(net - expected) <= Z90 * error_of(day, choice))
+            float(abs(truth - expected) <= Z90 * error_of(day, choice))
         )
     return told
 
@@ -301,8 +307,8 @@ def main() -> None:
         f"{told.seeds} shops of {told.users:,} people, {told.days} days; budgets of "
         f"{', '.join(f'{share:.0%}' for share in BUDGETS)} of the oracle's; mean and standard error"
     )
-    for name, values in found.items():
-        line(name, np.array(values))
+    for name, shops in found.items():
+        line(name, np.array(shops))
     line("days with a true loss", (np.array(found["true net"]) < 0).astype(float))
     for name in found:
         if name.startswith(("random", "highest", "response")) or name in (*LEARNERS, IN_FORCE):

@@ -16,6 +16,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
+from pydantic import SecretStr
 
 from promo_assets import installation
 from promo_assets.contract.days import Window
@@ -101,7 +102,7 @@ def staged(file: Path, folder: Path, rows: int, limit: str) -> tuple[float, floa
         start=DAY,
         threads=2,
         memory_limit=limit,
-        pseudonym_key="a key for benchmarks",
+        pseudonym_key=SecretStr("a key for benchmarks"),
     )
     shutil.rmtree(settings.home, ignore_errors=True)
     settings.home.mkdir()

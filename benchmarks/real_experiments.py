@@ -228,9 +228,9 @@ def examine(told: argparse.Namespace) -> None:
             for bound in ("low", "high")
         )
         mean = np.mean([interval.value for interval in found])
-        gain = np.mean([interval.value for interval in gains[name]])
+        over = np.mean([interval.value for interval in gains[name]])
         error = np.mean([interval.error for interval in found])
-        print(f"  {name:<22}{mean:.4f} (se {error:.4f})  {gain:+.4f} ({low:+.4f} to {high:+.4f})")
+        print(f"  {name:<22}{mean:.4f} (se {error:.4f})  {over:+.4f} ({low:+.4f} to {high:+.4f})")
         if name == IN_FORCE:
             claimed = "a gain is claimed" if low > 0 else "no gain may be claimed"
     print(f"of targeting by the level in force: {claimed}")

@@ -254,7 +254,7 @@ def compare(told: Trial, tracking: Tracking) -> None:
                 for key, (_, low, high) in told_of.items()
                 for end, value in (("low", low), ("high", high))
             }
-            | wide
+            | dict(wide)
             | {
                 "recall_minus_blend": paired[0],
                 "recall_minus_blend_low": paired[1],

@@ -220,10 +220,13 @@ def _offers(read: Read, keys: Mapping[str, Any], settings: Settings) -> Iterator
         yield _told("Offers", "none were considered: the user had no segment on this day")
         return
     rules = eligible(users, catalogue, day, price["margin_rate"])
-    worth = candidate_values(users, effects, catalogue, rules.mask, price["margin_rate"])
+    probability = price["worth_probability"]
+    worth = candidate_values(
+        users, effects, catalogue, rules.mask, price["margin_rate"], probability
+    )
     yield _told(
         "Offers",
-        f"a unit of budget must earn {price['price']:.4f} beyond its cost that day",
+        f"a unit of budget must earn at least {price['price']:.4f} beyond its cost that day",
     )
     (segment,) = users["segment"]
     in_segment = effects.filter(pl.col("segment") == segment)
@@ -234,7 +237,8 @@ def _offers(read: Read, keys: Mapping[str, Any], settings: Settings) -> Iterator
             told = f"barred by its condition on {REASONS[reason].replace('_', ' ')}"
         else:
             told = (
-                f"margin {value:.4f}, cost {cost:.4f}, net {value - cost:+.4f} "
+                f"margin {value:.4f}, at least {worth.cautious[0, place]:.4f} with "
+                f"{probability:.0%}, cost {cost:.4f}, net {value - cost:+.4f} "
                 f"(lift {known[offer]['lift']:+.1%}, {known[offer]['evidence']})"
             )
         yield _told("", f"{offer:<16}{told}")

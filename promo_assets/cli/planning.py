@@ -26,8 +26,8 @@ from strategy.assignments where as_of_date = $day and arm = 'offer' order by use
 """
 STEPS = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 """Budgets of the curve, as multiples of the one that is asked for."""
-CAUTION = 0.9
-"""How probably an effect is larger than the bound that caution counts on."""
+CAUTIONS = (0.5, 0.9)
+"""How probably an effect is larger than what is counted on; 0.5 is as expected."""
 
 
 class Outcome(NamedTuple):
@@ -158,7 +158,7 @@ def _changes(one: Decided, before: pl.DataFrame, after: np.ndarray) -> Iterator[
 
 def _prices(one: Decided) -> Iterator[str]:
     """What one more unit of each limit would earn."""
-    yield f"One more unit of budget would earn {one.plan.price.price:.2f} beyond itself."
+    yield f"One more unit of budget would earn at least {one.plan.price.price:.2f} beyond itself."
     if one.plan.limited is None:
         return
     offers = len(one.catalogue.offers)
@@ -191,18 +191,19 @@ def _under(one: Decided, limits: Limits, candidates: Candidates | None = None) -
 
 
 def _caution(one: Decided, after: np.ndarray) -> Iterator[str]:
-    """What it costs to count on no more than the lower bounds of effects."""
+    """What it would change to count on effects as expected, or on less than the declared bound."""
     from promo_assets.strategy.effects.estimators import normal_quantile
 
-    lower = one.candidates.value - normal_quantile(CAUTION) * one.candidates.error
-    cautious = _under(one, one.limits, replace(one.candidates, value=lower))
-    choice = _sent(cautious)
-    ours, theirs = _outcome(one, after), _outcome(one, choice)
-    cost = (ours.value - ours.cost) - (theirs.value - theirs.cost)
-    yield (
-        f"Counting on the lower bounds of effects only (90 %), {theirs.users:,} users would get an "
-        f"offer; that caution would cost {cost:,.2f} of expected margin."
-    )
+    ours = _outcome(one, after)
+    for share in CAUTIONS:
+        caution = normal_quantile(share)
+        other = _under(one, one.limits, replace(one.candidates, caution=caution))
+        theirs = _outcome(one, _sent(other))
+        more = (theirs.value - theirs.cost) - (ours.value - ours.cost)
+        yield (
+            f"Counting on what effects are at least with {share:.0%}, {theirs.users:,} users would "
+            f"get an offer; {more:+,.2f} of expected margin."
+        )
 
 
 def _for_one(one: Decided, before: pl.DataFrame, after: np.ndarray, user: str) -> Iterator[str]:

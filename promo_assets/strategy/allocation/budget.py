@@ -96,11 +96,15 @@ def solve_price(value: Matrix, cost: Matrix, budget: float, tie: Vector) -> Pric
     )
 
 
-def budget_curve(value: Matrix, cost: Matrix, budgets: Vector) -> Vector:
+def budget_curve(
+    value: Matrix, cost: Matrix, budgets: Vector, counted: Matrix | None = None
+) -> Vector:
     """The net value of the best allocation within each of ``budgets`` (money), but for the one step
-    that doesn't fit; ``value``, ``cost`` as for `solve_price`. One sort serves them all."""
+    that doesn't fit; ``value``, ``cost`` as for `solve_price`. One sort serves them all. Where the
+    allocation is to be judged by other net values than it is made by, ``counted`` [n, k] has
+    them."""
     value, cost = _checked(value, cost, np.zeros(len(value)))
-    start, (returns, costs, nets, _) = _steps(value, cost, np.zeros(len(value)))
+    start, (returns, costs, nets, _) = _steps(value, cost, np.zeros(len(value)), counted)
     order = np.argsort(-returns, kind="stable")
     spent = np.cumsum(costs[order])
     taken = np.concatenate([[0.0], np.cumsum(nets[order])])
@@ -108,20 +112,24 @@ def budget_curve(value: Matrix, cost: Matrix, budgets: Vector) -> Vector:
 
 
 def _steps(
-    value: Matrix, cost: Matrix, tie: Vector
+    value: Matrix, cost: Matrix, tie: Vector, counted: Matrix | None = None
 ) -> tuple[float, tuple[Vector, Vector, Vector, Vector]]:
     """The net value of all frontiers' starts, and of each of their steps its return, cost, net
-    value and draw."""
+    value (or what is ``counted`` instead) and draw."""
     start, parts = 0.0, [(np.zeros(0),) * 4]
     for rows in chunks(len(value)):
         frontier = _frontier(value[rows], cost[rows])
-        start += float(frontier.net[:, 0].sum())
+        net = frontier.net
+        if counted is not None:
+            of_choice = np.take_along_axis(counted[rows], np.maximum(frontier.choice, 0), axis=1)
+            net = np.where(frontier.choice == NONE, 0.0, of_choice)
+        start += float(net[:, 0].sum())
         user, step = np.nonzero(frontier.returns)
         parts.append(
             (
                 frontier.returns[user, step],
                 np.diff(frontier.cost, axis=1)[user, step],
-                np.diff(frontier.net, axis=1)[user, step],
+                np.diff(net, axis=1)[user, step],
                 tie[rows][user],
             )
         )

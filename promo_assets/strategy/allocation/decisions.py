@@ -89,22 +89,38 @@ _ROW_SCHEMA = {
 
 @dataclass(frozen=True)
 class Candidates:
-    """[n, k] in money: expected incremental margin (-inf: not eligible), its standard error, and
-    expected cost; and where an offer is worth its cost with the declared probability."""
+    """[n, k] in money: expected incremental margin (-inf: not eligible), expected cost, and the
+    value's standard error.
+
+    ``usable``: where effects are good enough to decide by. ``caution``: standard errors below the
+    expected value that a decision counts on, the declared probability's normal quantile.
+    """
 
     value: Matrix
     cost: Matrix
     error: Matrix
-    sure: Mask
+    usable: Mask
+    caution: float
 
     @property
     def eligible(self) -> Mask:
         return self.value > -np.inf
 
     @property
+    def cautious(self) -> Matrix:
+        """What an offer earns at least, before its cost, with the declared probability."""
+        return np.where(self.eligible, self.value - self.caution * self.error, -np.inf)
+
+    @property
+    def sure(self) -> Mask:
+        """Where an offer is worth its cost with the declared probability."""
+        return self.usable & (self.cautious > self.cost)
+
+    @property
     def decided_by(self) -> Matrix:
-        """The values that a budget may be spent on."""
-        return np.where(self.sure, self.value, -np.inf)
+        """The values that a budget is spent on. Expected ones would favour those offers and users
+        of which least is known: of many, the best are those whose luck was best."""
+        return np.where(self.sure, self.cautious, -np.inf)
 
 
 def candidate_values(
@@ -121,8 +137,8 @@ def candidate_values(
     reads. ``effects``: rows of ``pool_effects``; where they carry a response, value and cost are
     the user's own under it, else value = lift x expected_spend x margin_rate, of the offer's
     horizon, and cost = send_cost + redemption_rate x cost_per_redemption of the segment.
-    ``mask`` [n, k]: eligible offers. Sure is what earns more than it costs with
-    ``worth_probability``; never where the evidence is observational, which may be biased.
+    ``mask`` [n, k]: eligible offers. Decisions count on what an offer earns at least with
+    ``worth_probability``; none are made where the evidence is observational, which may be biased.
     Raises ValueError where a segment's effect or a user's spend is missing.
     """
     spend = users["expected_spend"].cast(pl.Float64)
@@ -140,9 +156,9 @@ def candidate_values(
             value[:, column], error[:, column] = worth.value, worth.value_se
             cost[:, column] = send[column] + worth.cost
     value, cost = value.round(DIGITS), cost.round(DIGITS)
-    sure = mask & (found["is_biased"] == 0)
-    sure &= value - cost > normal_quantile(worth_probability) * error
-    return Candidates(np.where(mask, value, -np.inf), cost, error, sure)
+    usable = mask & (found["is_biased"] == 0)
+    caution = normal_quantile(worth_probability)
+    return Candidates(np.where(mask, value, -np.inf), cost, error, usable, caution)
 
 
 def responses_of(effects: pl.DataFrame, catalogue: Catalogue) -> list[str | None]:
@@ -194,11 +210,12 @@ def day_plan(
 def budget_curve(
     users: pl.DataFrame, candidates: Candidates, budget: float, experiment: Experiment
 ) -> list[list[float]]:
-    """What budgets around ``budget`` would earn beyond their cost, limits of offers aside: pairs
-    of money."""
+    """What budgets around ``budget`` are expected to earn beyond their cost, limits of offers
+    aside: pairs of money."""
     sent = np.flatnonzero(~experiment.held_out(users))
     budgets = np.array(CURVE) * budget
-    earned = curve_of(candidates.decided_by[sent], candidates.cost[sent], budgets)
+    net = (candidates.value - candidates.cost)[sent]
+    earned = curve_of(candidates.decided_by[sent], candidates.cost[sent], budgets, net)
     return [[round(money, 2) for money in pair] for pair in zip(budgets, earned, strict=True)]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from promo_assets.strategy.allocation.budget import NONE, allocate, solve_price
+from promo_assets.strategy.allocation.budget import NONE, allocate, budget_curve, solve_price
 
 # Coarse numbers on purpose: they make ties within and between users common.
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 3))
@@ -47,6 +47,23 @@ def test_the_optimum_lies_between_the_allocation_and_its_bound(problem) -> None:
     assert price.value <= optimum + 1e-9
     assert optimum <= price.bound + 1e-9
     assert price.gap >= optimum - price.value - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_curve_is_what_each_budget_comes_to_by_the_values_that_are_counted(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    value, cost = rng.gamma(2, 2, (300, 4)), rng.gamma(2, 1, (300, 4)) + 0.01
+    value[rng.random(value.shape) < 0.3] = -np.inf
+    counted = np.where(np.isfinite(value), value - cost + rng.normal(0, 1, value.shape), np.nan)
+    tie = rng.random(300)
+    budgets = np.array([0.0, 10.0, 40.0, 80.0, 1e4])
+    decided, expected = [], []
+    for budget in budgets:
+        choice = allocate(value, cost, solve_price(value, cost, budget, tie), tie)
+        decided.append(total(value - cost, choice))
+        expected.append(total(counted, choice))
+    assert budget_curve(value, cost, budgets) == pytest.approx(decided)
+    assert budget_curve(value, cost, budgets, counted) == pytest.approx(expected)
 
 
 @given(problems())

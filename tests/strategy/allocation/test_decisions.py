@@ -23,6 +23,7 @@ from promo_assets.strategy.allocation.decisions import (
     Candidates,
     Experiment,
     assignments,
+    budget_curve,
     candidate_values,
     day_plan,
     explored_on,
@@ -309,6 +310,28 @@ def test_only_what_is_worth_its_cost_with_the_declared_probability_is_sent() -> 
     assert sorted(named) == sorted(sure)
     told = assigned.filter(arm="none")["reason"].unique().to_list()
     assert set(told) == {NOT_SURE, NOT_WORTH}
+
+
+def test_the_budget_goes_to_what_is_known_before_what_may_be_luck() -> None:
+    """Two offers that cost the same: more is expected of the one of which little is known."""
+    users = shoppers(60).with_columns(segment=pl.lit("new"), expected_spend=pl.lit(400.0))
+    known = {
+        "lift": [0.10, 0.11, 0.0, 0.0], "lift_se": [0.01, 0.06, 0.05, 0.05],
+        "cost_per_redemption": [5.0] * 4,
+    }  # fmt: skip
+    for sure, offer in ((0.5, "b"), (0.8, "a")):
+        found = candidates(users, sure=sure, **known)
+        assert (found.sure.any(axis=1)).all()
+        plan = planned(users, found, 20.0)
+        assigned = assignments(unbarred(users), found, CATALOGUE, plan, EXPERIMENT)
+        assert assigned["offer_id"].drop_nulls().unique().to_list() == [offer]
+        chosen = assigned.filter(arm="offer")
+        net = float((chosen["expected_value"] - chosen["expected_cost"]).sum())
+        curve = dict(budget_curve(users, found, 20.0, EXPERIMENT))
+        assert curve[20.0] == pytest.approx(net, abs=0.01)
+        assert plan.price.value == pytest.approx(
+            net - found.caution * float(chosen["expected_value_se"].sum()), abs=0.01
+        )
 
 
 def test_the_holdout_costs_what_its_offers_were_expected_to_earn() -> None:

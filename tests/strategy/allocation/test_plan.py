@@ -76,7 +76,7 @@ def test_exploration_leaves_out_what_there_is_not_enough_of(count: float) -> Non
         offers_drawn_28d=pl.lit(0)
     )
     nothing_known = np.zeros(cost.shape, dtype=bool)
-    candidates = Candidates(value, cost, np.ones(cost.shape), nothing_known)
+    candidates = Candidates(value, cost, np.ones(cost.shape), nothing_known, 0.0)
     plan = Plan(solve_price(candidates.decided_by, cost, 0.0, np.arange(USERS) / USERS))
     limited = limits(offer_count=np.array([np.inf, count]))
     experiment = Experiment("x", 0.1)
