@@ -80,11 +80,12 @@ def _expected(error: Exception) -> int | None:
     from promo_assets.settings import SettingsError
     from promo_assets.sources import SourceError
     from promo_assets.strategy.offers.catalogue import CatalogueError
+    from promo_assets.tables.rollback import RollbackError
     from promo_assets.warehouse.connection import WarehouseError
     from promo_assets.warehouse.models.model import ModelError
 
     usage = (UsageError, SettingsError, ContractError, RunError, PseudonymKeyError, SourceError)
-    files = (CatalogueError, ModelError, UnknownUserError, UnknownPersonError)
+    files = (CatalogueError, ModelError, UnknownUserError, UnknownPersonError, RollbackError)
     if isinstance(error, (*usage, *files)):
         return 2
     return 1 if isinstance(error, (WarehouseError, BusyFileError)) else None

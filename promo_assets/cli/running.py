@@ -30,7 +30,7 @@ SHOP_PEOPLE, SHOP_START, SHOP_DAYS = 20_000, date(2024, 1, 1), 60
 
 def add_to(app: App) -> None:
     """Make the commands known."""
-    for command in (run, demo, late, accept, stale, summary, sql, drop, dev):
+    for command in (run, demo, late, accept, stale, rollback, summary, sql, drop, dev):
         app.command(command, group=ENGINEERS)
 
 
@@ -156,6 +156,29 @@ def accept(*days: Annotated[Day, Parameter(help="Days, such as 2024-01-31.")]) -
         print(f"{one.day}: {one.before:,} rows are published, {one.now:,} delivered{files}")
     print("accepted as delivered now; take it in with `promo late --run`")
     return 0
+
+
+def rollback(
+    *,
+    day: On,
+    to: Annotated[
+        int | None, Parameter(help="The model's version; the one before, if not told.")
+    ] = None,
+    why: Annotated[str, Parameter(help="Kept in propensity.champions.")],
+    run: Annotated[bool, Parameter(negative=(), help="Rebuild what was scored since.")] = False,
+) -> int:
+    """Let an earlier model score again, from the week of a day on."""
+    from promo_assets import installation
+    from promo_assets.tables.rollback import roll_back
+
+    contracts = installation.contracts()
+    with installation.warehouse(made()).get_connection() as connection:
+        done = roll_back(connection, contracts, day, to, why)
+    print(
+        f"version {done.version} scores the days after the week of {done.week}, in place of "
+        f"version {done.instead_of}, until a newer one clearly beats it"
+    )
+    return _stale(rebuild=run)
 
 
 def summary(*, first: From, last: To) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from promo_assets.contract.days import Window, cut_off, week_of
 from promo_assets.contract.tables import TableContract
-from promo_assets.tables.table import Production, Table
+from promo_assets.tables.table import Production, ProductionError, Table
 from promo_assets.warehouse.publish import Query
 from promo_assets.warehouse.reading import Read, row
 
@@ -104,6 +104,16 @@ select model_version from propensity.champions
 where model_version is not null order by week desc limit 1
 """
 
+OVERRIDDEN = """
+select trainings.model_version, trainings.sha256, trainings.week as trained_week, told.note,
+    told.value
+from audit.overrides as told
+left join propensity.trainings as trainings
+    on trainings.status = 'trained' and cast(trainings.model_version as varchar) = told.value
+where told.table_name = 'propensity.champions' and told.day = $week
+order by told.told_at desc limit 1
+"""
+
 TRAINED = """
 select model_version, sha256 from propensity.trainings
 where week = $week and status = 'trained'
@@ -176,7 +186,16 @@ def champions(production: Production, learning: Learning) -> pl.DataFrame:
             "verdict": "no_model",
             "reason": "no model was trained this week",
         }
-        if training is not None:
+        override = production.row(OVERRIDDEN, {"week": week})
+        if override is not None:
+            if override["model_version"] is None:
+                raise ProductionError(
+                    f"week of {week}: version {override['value']}, to which it was rolled back, is "
+                    "not among the trained models any more; tell another with `promo rollback`"
+                )
+            current = override
+            told |= {"verdict": "rolled_back", "reason": override["note"]}
+        elif training is not None:
             store = learning.store
             new = model_of(store, training["model_version"], training["sha256"])
             old = model_of(store, current["model_version"], current["sha256"]) if current else None

@@ -24,12 +24,23 @@ from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import ALWAYS, prepare
 
 CHANGED = "its code or a setting has changed since"
+OVERRIDDEN = "somebody told it otherwise since"
 SHOWN = 5
+
+
+PUBLISHED = """
+select table_name, day, part, published_at, code_version, max(told_at)
+from audit.publications
+left join audit.overrides using (table_name, day)
+group by all
+"""
 
 
 class _Made(NamedTuple):
     at: datetime
     code: str
+    told: datetime | None = None
+    """When somebody overrode it."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +80,9 @@ def find_stale(
     there is none. What follows from a stale one is stale, too."""
     prepare(connection)
     made: dict[str, dict[tuple[date, str], _Made]] = {name: {} for name in tables}
-    for name, day, part, at, code in connection.execute(
-        "select table_name, day, part, published_at, code_version from audit.publications"
-    ).fetchall():
+    for name, day, part, *rest in connection.execute(PUBLISHED).fetchall():
         if name in made and day != ALWAYS:
-            made[name][day, part] = _Made(at, code)
+            made[name][day, part] = _Made(*rest)
     reasons: dict[Place, str] = {}
     for name in _in_order(tables):
         for place in _partitions(tables[name], made[name]):
@@ -101,6 +110,8 @@ def _reason(
     mine = made[place.table][place[1:]]
     if mine.code != table.code_version:
         return CHANGED
+    if mine.told and mine.told > mine.at:
+        return OVERRIDDEN
     follows = None
     for need in needs(table, place.day, place.part, first_day):
         input_ = made.get(need.table, {}).get(need[1:])

@@ -106,6 +106,8 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
         create table if not exists audit.accepted (
             day date, fingerprint varchar, rows_before bigint, rows_now bigint, files varchar,
             accepted_at timestamp);
+        create table if not exists audit.overrides (
+            table_name varchar, day date, value varchar, note varchar, told_at timestamp);
         create table if not exists audit.erased (key varchar primary key, erased_at timestamp);
     """)
 

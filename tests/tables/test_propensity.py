@@ -4,15 +4,22 @@ rest on."""
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import date, timedelta
 
 import polars as pl
 import pytest
 
 from promo_assets import installation
+from promo_assets.contract.days import Window
+from promo_assets.definitions import build_tables
+from promo_assets.gates.audit import Auditor
 from promo_assets.propensity.record import record_of
 from promo_assets.propensity.training import LIGHTGBM, TrainingSettings, train
 from promo_assets.tables.propensity import ModelStore, model_of, tracking
+from promo_assets.tables.rollback import RollbackError, roll_back
+from promo_assets.tables.stale import OVERRIDDEN, look
+from promo_assets.tables.writing import Request, Run, write
 from tests.support.shop import Event, Rows, Shop, failures
 
 FROM, TO = 22, 24
@@ -90,6 +97,9 @@ SETTINGS = TrainingSettings(
 )
 
 
+OTHER_SETTINGS = replace(SETTINGS, cut_off=date(2024, 1, 14), seed=7)
+
+
 def snapshots(shop: Shop) -> pl.DataFrame:
     """Eight days' features as if a week apart, labelled by who viewed much."""
     with installation.reading(shop.settings) as read:
@@ -120,3 +130,59 @@ def known(shop: Shop, side: str) -> dict[str, Rows]:
         )
         for table in ("features.user_features", "propensity.scores")
     }
+
+
+@pytest.mark.slow
+def test_an_earlier_model_scores_again_until_a_newer_one_beats_it(
+    scored: Shop,
+) -> None:
+    settings = scored.settings
+    store = ModelStore(settings.places.tracking_uri, settings.places.model_store)
+    other = tracking(store).log(record_of(train(snapshots(scored), OTHER_SETTINGS)), {})
+    earlier = CHAMPION_WEEK - timedelta(weeks=1)
+    contracts = installation.contracts()
+    with installation.warehouse(settings).get_connection() as connection:
+        connection.execute(
+            "update propensity.trainings set status = 'trained', model_version = ?, sha256 = ?"
+            " where week = ?",
+            [other.model_version, other.sha256, earlier],
+        )
+        connection.execute(
+            "update propensity.champions set model_version = ?, sha256 = ?, trained_week = week"
+            " where week = ?",
+            [other.model_version, other.sha256, earlier],
+        )
+        with pytest.raises(RollbackError, match=r"version 99 was not trained by .*; trained: 2"):
+            roll_back(connection, contracts, scored.day(FROM), 99, "why not")
+        with pytest.raises(RollbackError, match="no model scores"):
+            roll_back(connection, contracts, earlier, None, "too early")
+        done = roll_back(connection, contracts, scored.day(FROM), None, "complaints of 2024-01-23")
+    assert (done.week, done.version) == (CHAMPION_WEEK, other.model_version)
+    before = known(scored, "<=")["propensity.scores"]
+    tables = {table.contract.table: table for table in build_tables(settings)}
+    found = look(installation.warehouse(settings), tables, settings.start)
+    assert found.reasons["propensity.champions", CHAMPION_WEEK, ""] == OVERRIDDEN
+    assert {place.table for place in found.reasons} > {"propensity.champions", "propensity.scores"}
+    week = Window(CHAMPION_WEEK, CHAMPION_WEEK + timedelta(weeks=1))
+    warehouse = installation.warehouse(settings)
+    run = Run("rolled back", settings.start, print, tables)
+    write(
+        tables["propensity.champions"],
+        Request(week, weeks=(CHAMPION_WEEK,)),
+        run,
+        warehouse,
+        Auditor(warehouse, None),
+    )
+    assert failures(scored.run(FROM, 29, ["propensity"])) == []
+    with installation.reading(settings) as read:
+        verdicts = read(
+            "select verdict, reason, model_version, promoted from propensity.champions"
+            " where week = $week",
+            {"week": CHAMPION_WEEK},
+        ).rows()
+    assert verdicts == [("rolled_back", "complaints of 2024-01-23", other.model_version, False)]
+    after = known(scored, "<=")["propensity.scores"]
+    assert len(after) == len(before)
+    assert after != before
+    assert {version for *_, version in after} == {other.model_version}
+    assert tracking(store).champion_version() == other.model_version
