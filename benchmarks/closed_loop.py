@@ -67,7 +67,8 @@ def measured(home: Path, began: date) -> dict[str, float]:
     with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as read:
 
         def rows(sql: str) -> pl.DataFrame:
-            return pl.DataFrame(read.execute(sql, {"began": began}).to_arrow_table())
+            named = {"began": began} if "$began" in sql else {}
+            return pl.DataFrame(read.execute(sql, named).to_arrow_table())
 
         ratio = rows(
             "select max(chi_square) as worst from strategy.experiment_checks"

@@ -92,6 +92,81 @@ where sets.week > $after and sets.week <= $week
 order by sets.week, features.user_id
 """
 
+SCORE_QUALITY = """
+with scored as (
+    select scores.as_of_date, scores.user_id, scores.model_version, segments.segment,
+        least(greatest(scores.propensity, 1e-9), 1 - 1e-9) as p
+    from propensity.scores as scores
+    inner join segments.user_segments as segments
+        on segments.as_of_date = scores.as_of_date and segments.user_id = scores.user_id
+    where scores.as_of_date >= cast($start as date) - cast($horizon as integer)
+        and scores.as_of_date < cast($end as date) - cast($horizon as integer)
+),
+
+bought as (
+    select distinct user_id,
+        unnest(range(1, cast($horizon as bigint) + 1)) as ahead, event_date
+    from features.user_daily
+    where orders > 0
+        and event_date >= cast($start as date) - cast($horizon as integer)
+        and event_date < $end
+),
+
+labelled as (
+    select scored.*, bought.user_id is not null as y
+    from scored
+    left join (
+        select distinct user_id, cast(event_date - cast(ahead as integer) as date) as as_of_date
+        from bought
+    ) as bought
+        on bought.as_of_date = scored.as_of_date and bought.user_id = scored.user_id
+),
+
+grouped as (
+    select *, 'all' as of_segment from labelled
+    union all
+    select *, segment from labelled
+),
+
+ranked as (
+    select *,
+        rank() over (partition by as_of_date, of_segment order by p)
+        + (count(*) over (partition by as_of_date, of_segment, p) - 1) / 2 as place
+    from grouped
+),
+
+counted as (
+    select
+        as_of_date,
+        of_segment,
+        max(model_version) as model_version,
+        count(*) as users,
+        count(*) filter (y) as buyers,
+        -- Sums of decimals do not depend on the order of rows.
+        cast(sum(cast(p as decimal(18, 9))) as double) as expected,
+        cast(sum(cast(p * (1 - p) as decimal(18, 9))) as double) as variance,
+        cast(sum(cast(-ln(if(y, p, 1 - p)) as decimal(18, 9))) as double) as log_loss,
+        cast(sum(cast(power(p - if(y, 1, 0), 2) as decimal(18, 9))) as double) as brier,
+        cast(sum(cast(place as decimal(18, 1))) filter (y) as double) as places
+    from ranked
+    group by as_of_date, of_segment
+)
+
+select
+    cast(as_of_date + cast($horizon as integer) as date) as as_of_date,
+    of_segment as segment,
+    as_of_date as scored_on,
+    model_version,
+    users,
+    buyers,
+    expected as expected_buyers,
+    sqrt(variance) as standard_error,
+    log_loss / users as log_loss,
+    brier / users as brier,
+    (places - buyers * (buyers + 1) / 2) / nullif(buyers * (users - buyers), 0) as auc
+from counted
+"""
+
 CHAMPION = """
 select model_version, sha256, trained_week
 from propensity.champions
@@ -244,6 +319,12 @@ def scores(production: Production, store: ModelStore) -> pl.DataFrame:
     return pl.concat(parts)
 
 
+def score_quality(production: Production, horizon_days: int) -> Query:
+    """What the scores were worth whose labels are known since each day of the window."""
+    days = production.days
+    return Query(SCORE_QUALITY, {"start": days.start, "end": days.end, "horizon": horizon_days})
+
+
 def due(week: date, every_weeks: int) -> bool:
     """Whether a model is trained in this week: every n-th since 1970, whatever the range is."""
     return (week.toordinal() // 7) % every_weeks == 0
@@ -316,6 +397,18 @@ def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[T
             inputs={"features.user_features": 0},
             weekly={"propensity.champions": (-1, -1)},
             kinds=frozenset({"duckdb", "lightgbm", "table"}),
+        ),
+        Table(
+            contracts["propensity.score_quality"],
+            "propensity",
+            partial(score_quality, horizon_days=learning.horizon_days),
+            version,
+            inputs={
+                "propensity.scores": learning.horizon_days,
+                "segments.user_segments": learning.horizon_days,
+                "features.user_daily": learning.horizon_days,
+            },
+            kinds=frozenset({"duckdb", "table"}),
         ),
     ]
 

@@ -7,8 +7,11 @@ import shutil
 from dataclasses import replace
 from datetime import date, timedelta
 
+import duckdb
+import numpy as np
 import polars as pl
 import pytest
+from sklearn import metrics
 
 from promo_assets import installation
 from promo_assets.contract.days import Window
@@ -16,7 +19,7 @@ from promo_assets.definitions import build_tables
 from promo_assets.gates.audit import Auditor
 from promo_assets.propensity.record import record_of
 from promo_assets.propensity.training import LIGHTGBM, TrainingSettings, train
-from promo_assets.tables.propensity import ModelStore, model_of, tracking
+from promo_assets.tables.propensity import SCORE_QUALITY, ModelStore, model_of, tracking
 from promo_assets.tables.rollback import RollbackError, roll_back
 from promo_assets.tables.stale import OVERRIDDEN, look
 from promo_assets.tables.writing import Request, Run, write
@@ -186,3 +189,55 @@ def test_an_earlier_model_scores_again_until_a_newer_one_beats_it(
     assert after != before
     assert {version for *_, version in after} == {other.model_version}
     assert tracking(store).champion_version() == other.model_version
+    judged = scored.query("select distinct scored_on from propensity.score_quality order by all")
+    assert judged[0][0] == scored.day(FROM)
+
+
+def test_past_scores_are_judged_by_who_bought_as_scikit_learn_does() -> None:
+    rng = np.random.default_rng(3)
+    day, end = date(2024, 1, 10), date(2024, 1, 12)
+    users = [f"u{number}" for number in range(300)]
+    scores = pl.DataFrame(
+        {
+            "as_of_date": [at for at in (date(2024, 1, 3), date(2024, 1, 4)) for _ in users],
+            "user_id": users * 2,
+            "model_version": 1,
+            "propensity": rng.integers(0, 11, 600) / 10,  # Ties, and scores of 0 and 1.
+        }
+    )
+    segments = scores.select("as_of_date", "user_id").with_columns(
+        segment=pl.Series(rng.choice(["a", "b"], 600))
+    )
+    bought = pl.DataFrame(
+        {
+            "user_id": rng.choice(users, 200),
+            "event_date": [day - timedelta(days=int(back)) for back in rng.integers(-1, 8, 200)],
+            "orders": rng.integers(0, 2, 200),
+        }
+    )
+    with duckdb.connect() as connection:
+        for schema in ("propensity", "segments", "features"):
+            connection.execute(f"create schema {schema}")
+        connection.execute("create table propensity.scores as from scores")
+        connection.execute("create table segments.user_segments as from segments")
+        connection.execute("create table features.user_daily as from bought")
+        told = {"start": day, "end": end, "horizon": 7}
+        found = connection.execute(SCORE_QUALITY, told).pl()
+    assert found.height == 6
+    for row in found.iter_rows(named=True):
+        assert row["scored_on"] == row["as_of_date"] - timedelta(days=7)
+        of = scores.join(segments, on=["as_of_date", "user_id"]).filter(as_of_date=row["scored_on"])
+        if row["segment"] != "all":
+            of = of.filter(segment=row["segment"])
+        within = bought.filter(
+            pl.col("orders") > 0,
+            pl.col("event_date") > row["scored_on"],
+            pl.col("event_date") <= row["as_of_date"],
+        )
+        y, p = of["user_id"].is_in(within["user_id"].implode()), of["propensity"]
+        assert (row["users"], row["buyers"]) == (of.height, y.sum())
+        assert row["expected_buyers"] == pytest.approx(p.sum(), abs=1e-4)
+        assert row["auc"] == pytest.approx(metrics.roc_auc_score(y, p))
+        assert row["brier"] == pytest.approx(metrics.brier_score_loss(y, p), abs=1e-6)
+        clipped = p.clip(1e-9, 1 - 1e-9)
+        assert row["log_loss"] == pytest.approx(metrics.log_loss(y, clipped), abs=1e-6)
