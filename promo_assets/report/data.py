@@ -100,6 +100,10 @@ QUERIES = {
     "checked": """
         select count(distinct table_name || expectation) as expectations,
             count(distinct table_name) as tables from audit.findings""",
+    "quality": """
+        select as_of_date as day, * exclude (as_of_date) from propensity.score_quality
+        where as_of_date >= $start and as_of_date < $end and segment = 'all'
+        order by as_of_date""",
     "rejected": """
         select event_date as day, reason, count(*) as events from core.rejected_events
         where event_date >= $start and event_date < $end group by all order by day, events desc""",
