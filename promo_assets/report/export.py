@@ -34,20 +34,18 @@ PUBLISHED = """
 select day from audit.publications
 where table_name = 'strategy.assignments' and day = $day and row_count > 0
 """
-DECIDED = """
-select assigned.*, prices.price, prices.budget, prices.exploration_share, prices.holdout_share,
+VERSIONS = """
+select prices.price, prices.budget, prices.exploration_share, prices.holdout_share,
     prices.experiment, prices.worth_probability, prices.margin_rate, prices.catalogue_version,
     (
         select any_value(model_version) from propensity.scores where as_of_date = $day
     ) as model_version,
     effects.run_id as effects_run_id, effects.code_version as effects_code_version,
     cast($now as timestamp) as exported_at
-from ({allowed}) as assigned
-inner join strategy.budget_prices as prices using (as_of_date)
+from strategy.budget_prices as prices
 left join audit.publications as effects
-    on effects.table_name = 'strategy.offer_effects' and effects.day = assigned.as_of_date
-where assigned.arm <> 'none'
-order by all
+    on effects.table_name = 'strategy.offer_effects' and effects.day = prices.as_of_date
+where prices.as_of_date = $day
 """
 RECORD = "sent.parquet"
 STRATEGY = "select * from strategy.segment_strategy where as_of_date = $day order by all"
@@ -68,11 +66,12 @@ def export_day(read: Read, day: date, consent: ConsentRule, folder: Path) -> lis
     at = datetime.now(UTC)
     now = max(day, at.date())
     bounds = {"day": day, "start": now, "end": now + timedelta(days=1)} | consent.parameters
-    allowed = ALLOWED.format(barred=barred_sql(ASSIGNED))
-    written = write_export(read(allowed, bounds), read(STRATEGY, {"day": day}), folder, day)
+    allowed = read(ALLOWED.format(barred=barred_sql(ASSIGNED)), bounds)
+    written = write_export(allowed, read(STRATEGY, {"day": day}), folder, day)
     record = folder / day.isoformat() / RECORD
     if not record.exists():
-        decided = read(DECIDED.format(allowed=allowed), bounds | {"now": at.replace(tzinfo=None)})
+        versions = read(VERSIONS, bounds | {"now": at.replace(tzinfo=None)})
+        decided = allowed.filter(allowed["arm"] != "none").join(versions, how="cross")
         _replace(record, decided.write_parquet)
     return [*written, record]
 
