@@ -108,18 +108,19 @@ def test_order_values_reproduce_the_published_parameters_of_cdnow(cdnow: pl.Data
 
 
 @pytest.mark.parametrize("truth", TRUTHS)
-@pytest.mark.parametrize(
-    ("seeds", "least"), [(10, 7), pytest.param(100, 88, marks=pytest.mark.slow)]
-)
-def test_standard_errors_cover_the_truth(truth: BgNbd, seeds: int, least: int) -> None:
-    """95 % intervals of the logarithms, which are near normal; chance covers fewer than ``least``
-    once in some 500 times."""
-    covered = np.zeros(4)
+@pytest.mark.parametrize("seeds", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_standard_errors_cover_the_truth(truth: BgNbd, seeds: int) -> None:
+    """95 % intervals of the logarithms, which are near normal. Where customers rarely leave, a few
+    fits of 2,000 run to the bound of a and b, whose ratio alone is told: they have no errors."""
+    covered, told = np.zeros(4), 0
     for seed in range(seeds):
         found = fit_bg_nbd(*Customers(truth, 2000, seed).history)
         distance = np.log(found.parameters) - np.log(truth.parameters)
         covered += np.abs(distance) <= 1.96 * np.array(found.errors) / found.parameters
-    assert covered.min() >= least
+        told += int(np.isfinite(found.errors).all())
+    assert told >= 0.9 * seeds
+    # Three standard errors of a share of 0.95.
+    assert covered.min() / told >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / told)
 
 
 @pytest.mark.parametrize("truth", TRUTHS)
