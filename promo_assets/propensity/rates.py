@@ -53,8 +53,13 @@ JEFFREYS = BetaPrior(0.5, 0.5)
 
 
 def fit_prior(successes: npt.ArrayLike, trials: npt.ArrayLike) -> BetaPrior:
-    """The prior of the highest marginal likelihood, within `CONCENTRATION`, by Nelder-Mead on the
-    log-odds of its mean and the logarithm of its concentration from a fixed start.
+    """The prior of the highest marginal likelihood over 1 + its concentration, within
+    `CONCENTRATION`, by Nelder-Mead from a fixed start on the log-odds of its mean and the logarithm
+    of its concentration.
+
+    The divisor keeps few groups that are alike by chance from being taken for one (a penalty that
+    avoids the boundary: Chung et al. 2013): without it 90 % intervals of five segments hold the
+    truth some half of the time. With hundreds of groups it changes next to nothing.
 
     Groups of 0 trials tell nothing. `JEFFREYS` where fewer than two groups have trials: how rates
     vary can't be told. Where all trials ended alike the likelihood is highest at a mean of 0 or 1,
@@ -75,7 +80,8 @@ def fit_prior(successes: npt.ArrayLike, trials: npt.ArrayLike) -> BetaPrior:
 
     def loss(point: Vector) -> float:
         prior = _prior(point)
-        return -float(betabinom.logpmf(won, tried, prior.alpha, prior.beta).sum())
+        likelihood = float(betabinom.logpmf(won, tried, prior.alpha, prior.beta).sum())
+        return float(np.log1p(prior.concentration)) - likelihood
 
     low, high = np.log(CONCENTRATION)
     found = minimize(
@@ -94,8 +100,8 @@ def posterior(
     """Each group's rate: (successes + alpha) / (trials + alpha + beta), and the interval that
     holds it with probability ``level``, half of the rest on either side.
 
-    A group of 0 trials gets the prior. Intervals take the prior as known: with few groups it is
-    not, and they are too narrow. Raises `RateError`.
+    A group of 0 trials gets the prior. Intervals take the prior as known: with a handful of
+    groups it is not, and they are somewhat too narrow. Raises `RateError`.
     """
     from scipy.special import betaincinv
 
