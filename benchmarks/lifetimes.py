@@ -35,6 +35,7 @@ SOON = 7
 """Days of the platform's scores."""
 TRUTH = BgNbd(1.1, 60.0, 0.6, 8.0)
 """Of the made-up customers; days."""
+PARTS = ("expected", "actual", "before")
 ORDERS = """
 select user_id, event_date, cast(spend as double) as value
 from features.user_daily where orders > 0 and spend > 0
@@ -183,6 +184,36 @@ def time_a_fit(customers: int) -> None:
     )
 
 
+def compare(read: duckdb.DuckDBPyConnection, dates: int, ahead: int) -> None:
+    """Print what both models and the scores foresaw on the last dates, beside what happened."""
+    orders = read.execute(ORDERS).pl()
+    last = orders["event_date"].max()
+    if not isinstance(last, date):
+        print("LEFT OUT: the warehouse has no orders")
+        return
+    days = [last - timedelta(ahead * back) for back in range(dates, 0, -1)]
+    found, deciles, soon = [], [], []
+    for as_of in days:
+        people = people_of(orders, as_of, ahead)
+        figures, parts = orders_of(people, ahead)
+        found.append(figures)
+        deciles.append(parts)
+        if told := soon_of(people, read.execute(SCORES, {"as_of": as_of}).pl()):
+            soon.append(told)
+    print(f"as of {', '.join(map(str, days))}")
+    Table(found).print(f"the next {ahead} days")
+    print("\ndecile of expectation   expected   actual (se over dates)   days before")
+    for place in range(10):
+        columns = {name: np.array([parts[place][name] for parts in deciles]) for name in PARTS}
+        error = columns["actual"].std(ddof=1) / np.sqrt(dates) if dates > 1 else np.nan
+        print(
+            f"{place + 1:22} {columns['expected'].mean():10.3f} {columns['actual'].mean():8.3f} "
+            f"({error:.3f}) {columns['before'].mean():19.3f}"
+        )
+    if soon:
+        Table(soon).print(f"who buys within {SOON} days ({len(soon)} dates)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--dates", type=int, default=8)
@@ -190,31 +221,11 @@ def main() -> None:
     parser.add_argument("--customers", type=int, default=1_000_000)
     asked = parser.parse_args()
     path = load_settings().places.warehouse
-    with duckdb.connect(str(path), read_only=True) as read:
-        orders = read.execute(ORDERS).pl()
-        last = orders["event_date"].max()
-        assert isinstance(last, date)
-        dates = [last - timedelta(asked.ahead * back) for back in range(asked.dates, 0, -1)]
-        found, deciles, soon = [], [], []
-        for as_of in dates:
-            people = people_of(orders, as_of, asked.ahead)
-            figures, parts = orders_of(people, asked.ahead)
-            found.append(figures)
-            deciles.append(parts)
-            if told := soon_of(people, read.execute(SCORES, {"as_of": as_of}).pl()):
-                soon.append(told)
-    print(f"as of {', '.join(map(str, dates))}")
-    Table(found).print(f"the next {asked.ahead} days")
-    print("\ndecile of expectation   expected   actual (se over dates)   days before")
-    for place in range(10):
-        columns = {n: np.array([parts[place][n] for parts in deciles]) for n in deciles[0][0]}
-        error = columns["actual"].std(ddof=1) / np.sqrt(len(dates)) if len(dates) > 1 else np.nan
-        print(
-            f"{place + 1:22} {columns['expected'].mean():10.3f} {columns['actual'].mean():8.3f} "
-            f"({error:.3f}) {columns['before'].mean():19.3f}"
-        )
-    if soon:
-        Table(soon).print(f"who buys within {SOON} days ({len(soon)} dates)")
+    if path.exists():
+        with duckdb.connect(str(path), read_only=True) as read:
+            compare(read, asked.dates, asked.ahead)
+    else:
+        print(f"LEFT OUT: {path} does not exist; make demo, or set PROMO_HOME to an installation")
     time_a_fit(asked.customers)
 
 
