@@ -85,7 +85,7 @@ class Server:
             "postgresql": ["-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-h",
                            str(self.socket), "-p", str(self.port), "-U", "postgres", database],
         }[self.kind]  # fmt: skip
-        program = _binary(self.kind, BINARIES[self.kind][2])
+        program = str(_binary(self.kind, BINARIES[self.kind][2]))
         done = subprocess.run(
             [program, *command], input=sql, capture_output=True, text=True, env={"PGTZ": "UTC"}
         )
