@@ -34,8 +34,8 @@ Z95 = 1.96
 COUNTED = [offer.id for offer in OFFERS if not offer.pull_forward]
 EFFECTS = """
 select
-    sum(sent) as sent,
-    sum(sent) filter (spend_effect is not null) as told,
+    cast(sum(sent) as double) as sent,
+    cast(coalesce(sum(sent) filter (spend_effect is not null), 0) as double) as told,
     sum(sent * spend_effect) as effect,
     sqrt(sum(power(sent * spend_effect_se, 2))) as error,
     list(distinct evidence) as evidence,
@@ -83,7 +83,7 @@ def measured(home: Path) -> dict[str, float]:
         pl.col("offer_id").is_in(COUNTED),
         pl.col("campaign_id").is_in(row["campaigns"]),
     )
-    told = float(row["told"] or 0)
+    told = row["told"]
     return {
         "truth": float((sends["expected_spend"] - sends["expected_spend_without"]).mean()),  # type: ignore[arg-type]
         "naive": float(naive),

@@ -56,7 +56,8 @@ def _check_folder(folder: Path) -> int:
     if facts.days:
         tried = Settings(source=f"files:{folder}")
         rehearsed = rehearse(tried, facts.first, Window.of(facts.days))
-    print(report(facts, source, installation.consent(told), rehearsed))
+    start = _start(told, facts.first)
+    print(report(facts, source, installation.consent(told), rehearsed, start))
     return 0 if facts.accepted and rehearsed.passed else 1
 
 
@@ -73,8 +74,14 @@ def _check_database(told: Settings) -> int:
         raise UsageError(str(error)) from error
     days = days or Window.of([told.start, told.last_day or date.today() - timedelta(days=1)])
     rehearsed = rehearse(told, max(told.start, days.start), days)
-    print(report_database(told.source, days, rehearsed))
+    print(report_database(told.source, days, rehearsed, _start(told, days.start)))
     return 0 if rehearsed.passed else 1
+
+
+def _start(told: Settings, first: date) -> date:
+    """The ``PROMO_START`` to run with: the first day that is delivered, unless the installation
+    exists and began with another."""
+    return told.start if told.places.warehouse.exists() else first
 
 
 def simulate(

@@ -88,8 +88,11 @@ def add_offers(facts: Facts, path: Path) -> None:
             facts.wrong.append(str(error))
 
 
-def report(facts: Facts, source: Files, consent: ConsentRule, rehearsed: Rehearsal) -> str:
-    """The whole report, in lines no wider than the terminal."""
+def report(
+    facts: Facts, source: Files, consent: ConsentRule, rehearsed: Rehearsal, start: date
+) -> str:
+    """The whole report, in lines no wider than the terminal; ``start`` is the ``PROMO_START`` to
+    run with."""
     return _printed(
         _delivered(facts, source),
         _columns(facts, source),
@@ -97,17 +100,17 @@ def report(facts: Facts, source: Files, consent: ConsentRule, rehearsed: Rehears
         _beside(facts, consent),
         _mapping(facts, source),
         _warnings(rehearsed),
-        _verdict(facts, source, rehearsed),
+        _verdict(facts, source, rehearsed, start),
     )
 
 
-def report_database(source: str, days: Window, rehearsed: Rehearsal) -> str:
+def report_database(source: str, days: Window, rehearsed: Rehearsal, start: date) -> str:
     """What the gates say of a database, whose URL comes without its password."""
     return _printed(
         iter([("database", source), ("days", str(days))]),
         _warnings(rehearsed),
         _gates(rehearsed),
-        _next(source, days.start, days) if rehearsed.passed else iter(()),
+        _next(source, start, days) if rehearsed.passed else iter(()),
     )
 
 
@@ -364,7 +367,7 @@ def _next(source: str, first: date, days: Window) -> Lines:
     yield "", f"{told} promo run --from {days.start} --to {last}"
 
 
-def _verdict(facts: Facts, source: Files, rehearsed: Rehearsal) -> Lines:
+def _verdict(facts: Facts, source: Files, rehearsed: Rehearsal, start: date) -> Lines:
     if not facts.rows:
         yield "verdict", "nothing is delivered"
         return
@@ -377,7 +380,7 @@ def _verdict(facts: Facts, source: Files, rehearsed: Rehearsal) -> Lines:
     if facts.accepted or not rehearsed.passed:
         yield from _gates(rehearsed)
     if facts.accepted and rehearsed.passed:
-        yield from _next(f"files:{source.folder}", facts.first, Window.of(facts.days))
+        yield from _next(f"files:{source.folder}", start, Window.of(facts.days))
 
 
 def _listed(names: Iterable[str], most: int = 30) -> str:

@@ -404,6 +404,11 @@ def test_a_start_before_the_first_row_hides_nothing(
     code, told = check(folder, capsys)
     assert code == 0
     assert "PROMO_START=2024-01-02 promo run --from 2024-01-02 --to 2024-01-02" in told
+    # An installation goes on with the start that it has, however old what is left in the source.
+    monkeypatch.setenv("PROMO_HOME", str(folder.parent))
+    load_settings.cache_clear()
+    (folder.parent / "warehouse.duckdb").touch()
+    assert "PROMO_START=2023-12-30 promo run --from 2024-01-02" in check(folder, capsys)[1]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_the_check_tells_what_is_skipped_and_which_condition_has_no_column(shop:
     assert (facts.rows, facts.skipped, sorted(facts.days)) == (
         4, 2, [date(2024, 1, 3), date(2024, 1, 4)]
     )  # fmt: skip
-    told = report(facts, source, ConsentRule(("marketing",), False), Rehearsal())
+    told = report(facts, source, ConsentRule(("marketing",), False), Rehearsal(), FIRST)
     said = {" ".join(line.split()) for line in told.splitlines()}
     assert {
         "skipped 2 rows, by skip_rows_where",
