@@ -56,10 +56,9 @@ HISTOGRAM = {
 NETWORK = {
     "hidden_layer_sizes": (32,),
     "alpha": 1e-3,
-    "batch_size": 512,
     "learning_rate_init": 5e-4,
 }
-EPOCHS, PATIENCE = 40, 4
+EPOCHS, PATIENCE, BATCH = 40, 4, 512
 
 
 def fit_recency(train: pl.DataFrame, names: Names, seed: int) -> Predictor:
@@ -117,10 +116,13 @@ def fit_forest(train: pl.DataFrame, names: Names, seed: int) -> Predictor:
 
 
 def fit_histogram(train: pl.DataFrame, names: Names, seed: int) -> Predictor:
-    """Scikit-learn's histogram gradient boosting, stopped by the newest dates."""
+    """Scikit-learn's histogram gradient boosting, stopped by the newest dates. It refuses columns
+    without any value: they are left out."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     older, newest = _by_age(train)
+    filled = ~np.isnan(feature_matrix(older, names)).all(axis=0)
+    names = [name for name, kept in zip(names, filled, strict=True) if kept]
     model = HistGradientBoostingClassifier(**HISTOGRAM, early_stopping=True, random_state=seed)
     model.fit(
         feature_matrix(older, names),
@@ -150,7 +152,7 @@ def fit_network(train: pl.DataFrame, names: Names, seed: int) -> Predictor:
     scaling = make_pipeline(*_scaling())
     inside, y = scaling.fit_transform(feature_matrix(older, names)), labels(older)
     held, held_y = scaling.transform(feature_matrix(newest, names)), labels(newest)
-    network = MLPClassifier(**NETWORK, random_state=seed)
+    network = MLPClassifier(**NETWORK, batch_size=min(BATCH, len(y)), random_state=seed)
     best, lowest, waited = network, np.inf, 0
     for _ in range(EPOCHS):
         network.partial_fit(inside, y, classes=[0.0, 1.0])
@@ -174,7 +176,9 @@ CANDIDATES = (
     Candidate("random forest", fit_forest, FOREST),
     Candidate("LightGBM", fit_lightgbm, LIGHTGBM),
     Candidate("histogram gradient boosting", fit_histogram, HISTOGRAM),
-    Candidate("multilayer perceptron", fit_network, {**NETWORK, "epochs": EPOCHS}),
+    Candidate(
+        "multilayer perceptron", fit_network, {**NETWORK, "batch_size": BATCH, "epochs": EPOCHS}
+    ),
 )
 """Simplest first, by what has to be kept and explained: one number, a number for each feature, one
 tree, hundreds of trees, a network. Of the two boosters the one in force comes first."""
