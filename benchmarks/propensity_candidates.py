@@ -120,7 +120,7 @@ def notes(comparison: Comparison, selection: Selection) -> tuple[Note, list[Note
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    asked.add_argument("--origins", type=int, default=6)
+    asked.add_argument("--origins", type=int, default=5)
     asked.add_argument("--test-weeks", type=int, default=4)
     asked.add_argument("--log", action="store_true")
     given = asked.parse_args()

@@ -44,7 +44,7 @@ class Candidate:
 LOGISTIC = {"C": 0.1, "solver": "newton-cholesky", "max_iter": 200}
 SVM = {"C": 0.01, "dual": False, "max_iter": 2000}
 TREE = {"max_depth": 6, "min_samples_leaf": 200}
-FOREST = {"n_estimators": 200, "min_samples_leaf": 20, "max_features": "sqrt", "max_samples": 0.5}
+FOREST = {"n_estimators": 100, "min_samples_leaf": 20, "max_features": "sqrt", "max_samples": 0.5}
 HISTOGRAM = {
     "learning_rate": 0.05,
     "max_iter": 400,

@@ -135,7 +135,7 @@ def rolling_folds(
     dates: Sequence[date],
     *,
     horizon: int,
-    origins: int = 6,
+    origins: int = 5,
     calibration_weeks: int = 2,
     test_weeks: int = 4,
 ) -> tuple[Fold, ...]:

@@ -99,17 +99,17 @@ def test_no_two_label_windows_of_a_fold_share_a_day_and_no_test_date_counts_twic
     assert folds[-1].test[-1] == max(days)
 
 
-def test_six_origins_of_four_weeks_on_a_year_by_hand() -> None:
+def test_five_origins_of_four_weeks_on_a_year_by_hand() -> None:
     sundays = [date(2017, 1, 1) + timedelta(weeks=week) for week in range(52)]
     folds = rolling_folds(sundays, horizon=7)
-    assert [len(fold.train) for fold in folds] == [26, 30, 34, 38, 42, 46]
-    assert folds[0].calibration == tuple(sundays[26:28])
-    assert folds[0].test == tuple(sundays[28:32])
+    assert [len(fold.train) for fold in folds] == [30, 34, 38, 42, 46]
+    assert folds[0].calibration == tuple(sundays[30:32])
+    assert folds[0].test == tuple(sundays[32:36])
 
 
 def test_too_short_a_history_for_the_origins_says_so() -> None:
-    days = [date(2024, 1, 7) + timedelta(weeks=week) for week in range(29)]
-    with pytest.raises(TrainingError, match=r"29 snapshot dates .* expected 30 for 6 origins of 4"):
+    days = [date(2024, 1, 7) + timedelta(weeks=week) for week in range(25)]
+    with pytest.raises(TrainingError, match=r"25 snapshot dates .* expected 26 for 5 origins of 4"):
         rolling_folds(days, horizon=7)
 
 
