@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ CHAMPION = "champion"
 KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
 """The tag by which MLflow's UI opens an experiment in the layout for model training, with metrics
 as columns; without it it guesses."""
+PARENT = "mlflow.parentRunId"
+"""The tag by which MLflow's UI shows a run inside another."""
 MODEL_FOLDER = "model"
 """Where the model's own files lie among the artifacts of its run."""
 
@@ -52,6 +54,17 @@ class Record:
     write: Callable[[Path], None]
     sha256: str
     version_tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is kept of an evaluation that makes no model: ``metrics`` are single numbers, ``steps``
+    one number for each step, such as each fold; no name may be in both."""
+
+    name: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    steps: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,17 +127,17 @@ class Tracking:
 
     def note(self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
         """Log an evaluation that makes no model as a new run; its id."""
-        from mlflow.entities import Metric, Param
-
-        now = int(time.time() * 1000)
-        run_id = str(self.client.create_run(self._experiment(), run_name=name).info.run_id)
-        self.client.log_batch(
-            run_id,
-            metrics=[Metric(key, value, now, 0) for key, value in sorted(metrics.items())],
-            params=[Param(key, str(value)) for key, value in sorted(params.items())],
-        )
+        run_id = self._noted(Note(name, params, metrics), {})
         self.client.set_terminated(run_id, "FINISHED")
         return run_id
+
+    def note_nested(self, parent: Note, children: Sequence[Note]) -> tuple[str, list[str]]:
+        """Log a comparison as a run and each thing compared as a run nested in it; their ids."""
+        run_id = self._noted(parent, {})
+        nested = [self._noted(child, {PARENT: run_id}) for child in children]
+        for one in (*nested, run_id):
+            self.client.set_terminated(one, "FINISHED")
+        return run_id, nested
 
     @contextmanager
     def model_files(self, version: int) -> Iterator[Path]:
@@ -211,6 +224,26 @@ class Tracking:
             folder = Path(unquote(urlparse(run.info.artifact_uri).path)).parent
             if self.artifacts.resolve() in folder.parents:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _noted(self, note: Note, tags: Mapping[str, str]) -> str:
+        """A new run that holds ``note`` and has not ended."""
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        run = self.client.create_run(self._experiment(), run_name=note.name, tags=dict(tags))
+        run_id = str(run.info.run_id)
+        single = [Metric(key, value, now, 0) for key, value in sorted(note.metrics.items())]
+        stepped = [
+            Metric(key, value, now, step)
+            for key, values in sorted(note.steps.items())
+            for step, value in enumerate(values)
+        ]
+        self.client.log_batch(
+            run_id,
+            metrics=[*single, *stepped],
+            params=[Param(key, str(value)) for key, value in sorted(note.params.items())],
+        )
+        return run_id
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.registry.experiment)

@@ -47,6 +47,16 @@ class Split:
         return self.train, self.stopping, self.calibration, self.test
 
 
+@dataclass(frozen=True)
+class Fold:
+    """As-of dates of one origin of a rolling comparison, in order of time: a candidate learns from
+    ``train``, its probability is put right on ``calibration`` and measured on ``test``."""
+
+    train: tuple[date, ...]
+    calibration: tuple[date, ...]
+    test: tuple[date, ...]
+
+
 def feature_names(frame: pl.DataFrame) -> tuple[str, ...]:
     """The numeric and boolean columns besides keys and outcomes, sorted."""
     return tuple(
@@ -119,6 +129,40 @@ def split_by_time(
         if part["label"].n_unique() != 2:
             raise TrainingError(f"the {name} part ({part.height} rows) holds one class only")
     return Split(*parts)
+
+
+def rolling_folds(
+    dates: Sequence[date],
+    *,
+    horizon: int,
+    origins: int = 5,
+    calibration_weeks: int = 2,
+    test_weeks: int = 4,
+) -> tuple[Fold, ...]:
+    """Rolling origins over an expanding window, oldest first: each trains on everything before its
+    calibration dates, and the last one tests the newest dates.
+
+    Snapshots closer than the horizon are left out, so that no two label windows
+    ``(as_of, as_of + horizon]`` overlap: whatever a fold learns was known on its first test date,
+    and no test row counts in two folds. Raises `TrainingError` where the first origin would have
+    less than 4 training dates.
+    """
+    apart = _apart(sorted(set(dates)), horizon)
+    needed = MIN_TRAIN_WEEKS + calibration_weeks + origins * test_weeks
+    if len(apart) < needed:
+        raise TrainingError(
+            f"{len(apart)} snapshot dates at least {horizon} days apart, expected {needed} for "
+            f"{origins} origins of {test_weeks}: wait for more weeks of events, or ask for fewer"
+        )
+    starts = [len(apart) - test_weeks * back for back in range(origins, 0, -1)]
+    return tuple(
+        Fold(
+            train=tuple(apart[: start - calibration_weeks]),
+            calibration=tuple(apart[start - calibration_weeks : start]),
+            test=tuple(apart[start : start + test_weeks]),
+        )
+        for start in starts
+    )
 
 
 def _apart(dates: list[date], horizon: int) -> list[date]:

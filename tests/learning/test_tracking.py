@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from mlflow import MlflowClient
 
-from promo_assets.learning.tracking import CHAMPION, ModelFileError, Tracking
+from promo_assets.learning.tracking import CHAMPION, ModelFileError, Note, Tracking
 from promo_assets.propensity.record import PROPENSITY, load_model, record_of
 from promo_assets.propensity.training import RFM, TrainingResult, TrainingSettings, train
 
@@ -174,3 +174,27 @@ def test_old_trainings_that_were_never_in_force_can_be_removed_for_good(
     assert store.runs_before(now, ()) == [kept.run_id, champion.run_id]
     assert not list(store.artifacts.rglob(f"*{gone.run_id}*"))
     assert store.champion_version() == champion.model_version
+
+
+def test_a_comparison_is_a_run_with_each_thing_compared_nested_in_it(
+    store: Tracking, client: MlflowClient
+) -> None:
+    parent, nested = store.note_nested(
+        Note("compared", {"seed": 1}, {"best_log_loss": 0.5}),
+        [
+            Note(name, {"depth": depth}, {"log_loss": loss}, {"fold_log_loss": [loss, loss + 1]})
+            for name, depth, loss in (("tree", 3, 0.6), ("forest", 9, 0.5))
+        ],
+    )
+    run = client.get_run(parent)
+    assert (run.info.run_name, run.info.status) == ("compared", "FINISHED")
+    assert run.data.metrics == {"best_log_loss": 0.5}
+    assert "mlflow.parentRunId" not in run.data.tags
+    found = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
+    assert {child.info.run_id for child in found} == set(nested)
+    tree = client.get_run(nested[0])
+    assert (tree.info.run_name, tree.info.status) == ("tree", "FINISHED")
+    assert tree.data.params == {"depth": "3"}
+    assert tree.data.metrics["log_loss"] == 0.6
+    history = client.get_metric_history(nested[0], "fold_log_loss")
+    assert sorted((one.step, one.value) for one in history) == [(0, 0.6), (1, 1.6)]
