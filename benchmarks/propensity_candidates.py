@@ -5,7 +5,8 @@ candidates x metrics, mean and standard error over rolling origins, the lowest l
 the share of the way from the best rule to the best candidate, the difference to LightGBM and its
 interval, and what the one-standard-error rule chooses. ``--origins`` and ``--test-weeks`` fit a
 shorter history; ``--log`` writes runs into MLflow's experiment ``propensity-candidates``: the
-comparison, and each candidate nested in it.
+comparison, and each candidate nested in it. ``--search N`` searches LightGBM's parameters instead:
+N trials on all origins but the two newest, which judge what was found.
 
 A simulated shop's true probabilities make no row here: they are of persons on the days of its
 campaigns, the snapshots of accounts on Sundays.
@@ -34,10 +35,13 @@ from promo_assets.propensity.comparison import (
     select,
 )
 from promo_assets.propensity.dataset import TrainingError, rolling_folds
+from promo_assets.propensity.search import FOUND, SPACE, Search, search
 from promo_assets.settings import load_settings
 from promo_assets.tables.propensity import LABELLED
 
 IN_FORCE = "LightGBM"
+JUDGED_ON = 2
+"""The newest origins, which judge what ``--search`` found on the others."""
 RULES = [candidate.name for candidate in CANDIDATES if candidate.kind == "rule"]
 EVER = {"after": date(1900, 1, 1), "week": date(2200, 1, 1)}
 
@@ -118,11 +122,21 @@ def notes(comparison: Comparison, selection: Selection) -> tuple[Note, list[Note
     return parent, children
 
 
+def tell_search(found: Search) -> None:
+    """What was found, and what it is worth on later origins than it was searched on."""
+    print(f"{found.trials} trials that ended; log loss in force {found.log_losses[0]:.5f}, found "
+          f"{min(found.log_losses):.5f} on the origins of the search")  # fmt: skip
+    print(", ".join(f"{name} {found.parameters[name]:.4g}" for name in SPACE))
+    difference = "{:+.5f} [{:+.5f}, {:+.5f}]".format(*found.judged.difference(FOUND, "in force"))
+    print(f"later origins, log loss: found less in force {difference}")
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     asked.add_argument("--origins", type=int, default=5)
     asked.add_argument("--test-weeks", type=int, default=4)
     asked.add_argument("--log", action="store_true")
+    asked.add_argument("--search", type=int, default=0, metavar="TRIALS")
     given = asked.parse_args()
     settings = load_settings()
     places = settings.places
@@ -136,6 +150,9 @@ def main() -> None:
         )
     except (duckdb.IOException, duckdb.CatalogException, TrainingError) as error:
         print(f"LEFT OUT: {error}. `make demo` makes an installation with a year of snapshots")
+        return
+    if given.search:
+        tell_search(search(frame, folds, JUDGED_ON, given.search))
         return
     comparison = compare(frame, folds)
     selection = select(comparison.values("log_loss"))

@@ -133,11 +133,15 @@ def fit_histogram(train: pl.DataFrame, names: Names, seed: int) -> Predictor:
     return lambda part: np.asarray(model.predict_proba(feature_matrix(part, names))[:, 1])
 
 
-def fit_lightgbm(train: pl.DataFrame, names: Names, seed: int) -> Predictor:
+def fit_lightgbm(
+    train: pl.DataFrame, names: Names, seed: int, parameters: Mapping[str, Any] = LIGHTGBM
+) -> Predictor:
     """The purchase model's own boosting, stopped by the newest dates."""
     older, newest = _by_age(train)
     nothing = train.clear()
-    settings = TrainingSettings(last_day(train), seed=seed, threads=THREADS)
+    settings = TrainingSettings(
+        last_day(train), seed=seed, threads=THREADS, lightgbm=dict(parameters)
+    )
     booster = boost(Split(older, newest, nothing, nothing), tuple(names), settings)
     return lambda part: np.asarray(booster.predict(feature_matrix(part, names)))
 
