@@ -387,6 +387,7 @@ def test_a_number_format_that_is_suggested_reads_what_could_not_be_read(
     assert facts(folder).rejected == {}
 
 
+@pytest.mark.slow
 @pytest.mark.rehearsed
 def test_a_start_before_the_first_row_hides_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

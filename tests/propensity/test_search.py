@@ -13,6 +13,7 @@ from promo_assets.propensity.search import FOUND, IN_FORCE, SPACE, search
 from promo_assets.propensity.training import LIGHTGBM
 
 
+@pytest.mark.slow
 def test_a_search_starts_in_force_is_judged_later_and_can_be_repeated(
     snapshots: Callable[..., pl.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
