@@ -123,11 +123,14 @@ def main() -> None:
     parser.add_argument("--before", type=int, default=30)
     parser.add_argument("--days", type=int, default=60)
     told = parser.parse_args()
+    # The round begins with the platform's own decisions: the shop's sends reached everybody.
+    began = START + timedelta(days=told.before - 1)
+    os.environ["PROMO_HOLDOUT_START"] = str(began)
     found = []
     for seed in range(told.first, told.first + told.seeds):
         with tempfile.TemporaryDirectory() as place:
             loop(Path(place), seed, told.users, told.before, told.days)
-            found.append(measured(Path(place), START + timedelta(days=told.before - 1)))
+            found.append(measured(Path(place), began))
         line = "; ".join(f"{name} {value:,.3g}" for name, value in found[-1].items())
         print(f"  seed {seed}: {line}", flush=True)
     print(f"{told.seeds} shops of {told.users:,} people, {told.days} days; mean over shops")
