@@ -119,6 +119,7 @@ def test_rejected_rows_are_told_by_reason_with_file_row_and_values(
     assert "duplicate 1: events/a.jsonl row 100: event_id=0" in told
 
 
+@pytest.mark.slow
 @pytest.mark.rehearsed
 @pytest.mark.parametrize(("bad", "code"), [(5, 0), (6, 1)])
 def test_more_than_5_percent_rejected_is_said_to_hold_the_day_back(
@@ -254,6 +255,7 @@ def test_wrong_usage_exits_2_with_one_line(
     assert told.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.rehearsed
 def test_the_report_fits_a_screen_whatever_is_wrong(
     folder: Path, capsys: pytest.CaptureFixture[str]

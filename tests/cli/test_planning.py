@@ -43,6 +43,7 @@ def test_the_published_plan_is_told_again_and_nothing_changes(thirty_days: Shop)
     assert thirty_days.query("select * from strategy.budget_prices order by all") == before
 
 
+@pytest.mark.slow
 def test_another_catalogue_shows_who_gains_what_limits_cost_and_what_one_person_gets(
     thirty_days: Shop, tmp_path: Path
 ) -> None:

@@ -325,6 +325,7 @@ def test_who_knew_the_offer_before_or_is_in_another_experiment_is_told(trials: S
     assert red[:3] == (day(on), "c1", "five")
 
 
+@pytest.mark.slow
 def test_days_one_by_one_give_the_rows_of_a_range(trials: Shop) -> None:
     rng = random.Random(3)
     events = trials.shoppers(days=70, users=12)

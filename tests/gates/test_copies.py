@@ -92,6 +92,7 @@ KINDS = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.lists(KINDS, max_size=12))
 def test_of_the_usable_rows_of_a_key_the_first_is_kept_and_each_other_has_its_reason(

@@ -213,6 +213,7 @@ ACCOUNTS = st.sampled_from(["a1", "a2", "a3", "a4"])
 NUMBERS = st.integers(0, DAYS - 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     logins=st.lists(st.tuples(NUMBERS, DEVICES, ACCOUNTS), max_size=14),

@@ -98,6 +98,7 @@ def test_a_dimension_of_today_makes_no_day_stale(connection) -> None:
     assert find_stale(connection, tables, FIRST) is None
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(writes=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=8))
 def test_rebuilding_the_window_of_what_is_stale_leaves_nothing_stale(
