@@ -98,6 +98,7 @@ def test_nothing_is_written_anywhere(folder: Path, capsys: pytest.CaptureFixture
     assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.rehearsed
 def test_rejected_rows_are_told_by_reason_with_file_row_and_values(
     folder: Path, capsys: pytest.CaptureFixture[str]

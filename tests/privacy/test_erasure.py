@@ -199,6 +199,7 @@ def test_a_replay_brings_neither_the_person_nor_their_device_back_under_any_key(
     assert {user for (user,) in found} == expected
 
 
+@pytest.mark.slow
 def test_a_receipt_tells_what_was_done_and_nothing_of_whom(open_shop: Shop) -> None:
     done = erase(open_shop)
     assert done.receipt.parent == open_shop.settings.home / "receipts"
@@ -236,6 +237,7 @@ def test_erasing_twice_finishes_what_is_left_and_changes_nothing_else(open_shop:
     assert open_shop.tables() == tables
 
 
+@pytest.mark.slow
 def test_what_can_not_be_cleaned_is_listed(open_shop: Shop) -> None:
     kept = open_shop.settings.home / "old" / "backup.bin"
     kept.parent.mkdir()
@@ -270,6 +272,7 @@ def test_a_stranger_changes_nothing(open_shop: Shop) -> None:
     assert not (open_shop.settings.home / "receipts").exists()
 
 
+@pytest.mark.slow
 def test_a_log_that_is_in_use_stops_the_erasure_before_any_row_is_deleted(
     open_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_a_dry_run_tells_the_same_and_removes_nothing(open_shop: Shop) -> None:
     assert "rows" not in removed(open_shop, FEATURES_END)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_when_everything_is_too_old(open_shop: Shop) -> None:
     told = removed(open_shop, date(2040, 1, 1))
     for place in ("exports", "reports", "gx/validations", "dagster/history/runs", "raw.events"):
