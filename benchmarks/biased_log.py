@@ -14,23 +14,17 @@ nothing.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
-from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import polars as pl
-from decisions import START
+from decisions import run
 
-from promo_assets.simulation.folder import Options
 from promo_assets.simulation.offers import OFFERS
-from promo_assets.simulation.simulate import simulate
+from promo_assets.strategy.effects.estimators import Z95
 
-Z95 = 1.96
 COUNTED = [offer.id for offer in OFFERS if not offer.pull_forward]
 EFFECTS = """
 select
@@ -46,25 +40,6 @@ NAIVE = """
 select avg(spend_after) filter (arm = 'sent') - avg(spend_after) filter (arm = 'comparison')
 from strategy.offer_trials where offer_id in (select unnest($offers))
 """
-
-
-def run(home: Path, seed: int, users: int, days: int) -> None:
-    """Simulate a shop that is biased and run it through the platform."""
-    options = Options(users=users, seed=seed, start=START, assignment="biased")
-    simulate(options, days, home / "simulated")
-    settings = {
-        "PROMO_HOME": str(home),
-        "PROMO_SOURCE": "simulated",
-        "PROMO_START": str(START),
-        "PROMO_END": str(START + timedelta(days=days)),
-    }
-    last = START + timedelta(days=days - 1)
-    command = [sys.executable, "-m", "promo_assets.cli.main", "run"]
-    command += ["--from", str(START), "--to", str(last)]
-    for group in ("events", "features", "profiles", "propensity", "segments", "strategy"):
-        command += ["--select", group]
-    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def measured(home: Path) -> dict[str, float]:
@@ -104,7 +79,7 @@ def main() -> None:
     found = []
     for seed in range(told.first, told.first + told.seeds):
         with tempfile.TemporaryDirectory() as place:
-            run(Path(place), seed, told.users, told.days)
+            run(Path(place), seed, told.users, told.days, "biased")
             found.append(measured(Path(place)))
         line = "; ".join(f"{name} {value:,.3g}" for name, value in found[-1].items())
         print(f"  seed {seed}: {line}", flush=True)

@@ -28,6 +28,7 @@ from scipy.stats import chi2
 from promo_assets.simulation.folder import Options
 from promo_assets.simulation.offers import OFFERS
 from promo_assets.simulation.simulate import simulate
+from promo_assets.warehouse.reading import reader
 
 GROUPS = ("events", "features", "profiles", "propensity", "segments", "strategy")
 SEND_COST = {offer.id: offer.send_cost / 100 for offer in OFFERS}
@@ -67,8 +68,7 @@ def measured(home: Path, began: date) -> dict[str, float]:
     with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as read:
 
         def rows(sql: str) -> pl.DataFrame:
-            named = {"began": began} if "$began" in sql else {}
-            return pl.DataFrame(read.execute(sql, named).to_arrow_table())
+            return reader(read)(sql, {"began": began})
 
         ratio = rows(
             "select max(chi_square) as worst from strategy.experiment_checks"

@@ -23,6 +23,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 import lightgbm
@@ -81,9 +82,12 @@ class Day:
     """Net of cost by other estimators, where the platform may send."""
 
 
-def run(home: Path, seed: int, users: int, days: int) -> None:
+def run(
+    home: Path, seed: int, users: int, days: int, assignment: Literal["random", "biased"] = "random"
+) -> None:
     """Simulate a shop and run it through the platform."""
-    simulate(Options(users=users, seed=seed, start=START), days, home / "simulated")
+    options = Options(users=users, seed=seed, start=START, assignment=assignment)
+    simulate(options, days, home / "simulated")
     settings = {
         "PROMO_HOME": str(home),
         "PROMO_SOURCE": "simulated",

@@ -253,8 +253,8 @@ class SourceMapping(_Strict):
     def unknown(self, delivered: Collection[str]) -> Iterator[str]:
         """The columns of the contract for which the mapping names only columns that are not among
         the ``delivered``: what is told of each."""
+        names = {name.casefold() for name in delivered}
         for column, told in self.columns.items():
-            names = {name.casefold() for name in delivered}
             lost = [name for name in _names_in(told) if name.casefold() not in names]
             instead = self.all_delivered_as(column, delivered) or column in self.not_delivered
             if lost and not instead:

@@ -104,9 +104,9 @@ with scored as (
 ),
 
 bought as (
-    select distinct user_id,
-        unnest(range(1, cast($horizon as bigint) + 1)) as ahead, event_date
+    select distinct user_id, cast(event_date - ahead as date) as as_of_date
     from features.user_daily
+    cross join (select cast(unnest(range(1, $horizon + 1)) as integer) as ahead) as days
     where orders > 0
         and event_date >= cast($start as date) - cast($horizon as integer)
         and event_date < $end
@@ -115,10 +115,7 @@ bought as (
 labelled as (
     select scored.*, bought.user_id is not null as y
     from scored
-    left join (
-        select distinct user_id, cast(event_date - cast(ahead as integer) as date) as as_of_date
-        from bought
-    ) as bought
+    left join bought
         on bought.as_of_date = scored.as_of_date and bought.user_id = scored.user_id
 ),
 

@@ -17,6 +17,7 @@ from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.definitions import build_tables
 from promo_assets.gates.audit import Auditor
+from promo_assets.learning.tracking import Logged
 from promo_assets.propensity.record import record_of
 from promo_assets.propensity.training import LIGHTGBM, TrainingSettings, train
 from promo_assets.tables.propensity import SCORE_QUALITY, ModelStore, model_of, tracking
@@ -77,20 +78,7 @@ def test_a_changed_or_missing_model_stops_scoring_and_the_last_scores_stay(
 @pytest.fixture
 def scored(open_shop: Shop) -> Shop:
     """The shop with a champion that scored its last week."""
-    settings = open_shop.settings
-    store = ModelStore(settings.places.tracking_uri, settings.places.model_store)
-    logged = tracking(store).log(record_of(train(snapshots(open_shop), SETTINGS)), {})
-    with installation.warehouse(settings).get_connection() as connection:
-        connection.execute(
-            "update propensity.trainings set status = 'trained', model_version = ?, sha256 = ?"
-            " where week = ?",
-            [logged.model_version, logged.sha256, CHAMPION_WEEK],
-        )
-        connection.execute(
-            "update propensity.champions set model_version = ?, sha256 = ?, trained_week = week"
-            " where week = ?",
-            [logged.model_version, logged.sha256, CHAMPION_WEEK],
-        )
+    put_in_force(open_shop, CHAMPION_WEEK, SETTINGS)
     assert failures(open_shop.run(FROM, 29, ["propensity"])) == []
     return open_shop
 
@@ -101,6 +89,28 @@ SETTINGS = TrainingSettings(
 
 
 OTHER_SETTINGS = replace(SETTINGS, cut_off=date(2024, 1, 14), seed=7)
+
+
+def store_of(shop: Shop) -> ModelStore:
+    return ModelStore(shop.settings.places.tracking_uri, shop.settings.places.model_store)
+
+
+def put_in_force(shop: Shop, week: date, settings: TrainingSettings) -> Logged:
+    """Train a model and make it the champion of a week."""
+    logged = tracking(store_of(shop)).log(record_of(train(snapshots(shop), settings)), {})
+    told = [logged.model_version, logged.sha256, week]
+    with installation.warehouse(shop.settings).get_connection() as connection:
+        connection.execute(
+            "update propensity.trainings set status = 'trained', model_version = ?, sha256 = ?"
+            " where week = ?",
+            told,
+        )
+        connection.execute(
+            "update propensity.champions set model_version = ?, sha256 = ?, trained_week = week"
+            " where week = ?",
+            told,
+        )
+    return logged
 
 
 def snapshots(shop: Shop) -> pl.DataFrame:
@@ -140,21 +150,10 @@ def test_an_earlier_model_scores_again_until_a_newer_one_beats_it(
     scored: Shop,
 ) -> None:
     settings = scored.settings
-    store = ModelStore(settings.places.tracking_uri, settings.places.model_store)
-    other = tracking(store).log(record_of(train(snapshots(scored), OTHER_SETTINGS)), {})
     earlier = CHAMPION_WEEK - timedelta(weeks=1)
+    other = put_in_force(scored, earlier, OTHER_SETTINGS)
     contracts = installation.contracts()
     with installation.warehouse(settings).get_connection() as connection:
-        connection.execute(
-            "update propensity.trainings set status = 'trained', model_version = ?, sha256 = ?"
-            " where week = ?",
-            [other.model_version, other.sha256, earlier],
-        )
-        connection.execute(
-            "update propensity.champions set model_version = ?, sha256 = ?, trained_week = week"
-            " where week = ?",
-            [other.model_version, other.sha256, earlier],
-        )
         with pytest.raises(RollbackError, match=r"version 99 was not trained by .*; trained: 2"):
             roll_back(connection, contracts, scored.day(FROM), 99, "why not")
         with pytest.raises(RollbackError, match="no model scores"):
@@ -188,7 +187,7 @@ def test_an_earlier_model_scores_again_until_a_newer_one_beats_it(
     assert len(after) == len(before)
     assert after != before
     assert {version for *_, version in after} == {other.model_version}
-    assert tracking(store).champion_version() == other.model_version
+    assert tracking(store_of(scored)).champion_version() == other.model_version
     judged = scored.query("select distinct scored_on from propensity.score_quality order by all")
     assert judged[0][0] == scored.day(FROM)
 

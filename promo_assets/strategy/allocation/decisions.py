@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ class Candidates:
     def eligible(self) -> Mask:
         return self.value > -np.inf
 
-    @property
+    @cached_property
     def cautious(self) -> Matrix:
         """What an offer earns at least, before its cost, with the declared probability."""
         return np.where(self.eligible, self.value - self.caution * self.error, -np.inf)
