@@ -145,9 +145,15 @@ left join tiles
 left join snapshots as day_7
     on day_7.user_id = user_life.user_id
     and day_7.as_of_date = cast(user_life.as_of_date - interval 7 day as date)
+    and day_7.as_of_date >= cast($start - interval 7 day as date)
+    and day_7.as_of_date < cast($end - interval 7 day as date)
 left join snapshots as day_28
     on day_28.user_id = user_life.user_id
     and day_28.as_of_date = cast(user_life.as_of_date - interval 28 day as date)
+    and day_28.as_of_date >= cast($start - interval 28 day as date)
+    and day_28.as_of_date < cast($end - interval 28 day as date)
 left join snapshots as day_90
     on day_90.user_id = user_life.user_id
     and day_90.as_of_date = cast(user_life.as_of_date - interval 90 day as date)
+    and day_90.as_of_date >= cast($start - interval 90 day as date)
+    and day_90.as_of_date < cast($end - interval 90 day as date)

@@ -32,6 +32,7 @@ from promo_assets.people.pseudonyms import (
 from promo_assets.sources import Delivery, SourceError, UnreachableError, open_source
 from promo_assets.sources.deliveries import record, retained
 from promo_assets.strategy.offers.catalogue import CatalogueError, load_catalogue
+from promo_assets.tables.findings import FILES_ARE_READ
 from promo_assets.tables.table import Produce, Production, ProductionError, Table
 from promo_assets.warehouse.publish import Query
 
@@ -178,7 +179,7 @@ def _unreadable(problems: Mapping[date, Sequence[str]]) -> Iterator[Finding]:
     for told, held in days.items():
         observed = f"{told}. Repair or remove the file"
         about = "Every delivered file of the day is read."
-        yield Finding("files_are_read", "critical", False, 0, tuple(held), (), observed, about)
+        yield Finding(FILES_ARE_READ, "critical", False, 0, tuple(held), (), observed, about)
 
 
 def items(production: Production, intake: Intake) -> Query:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MADE = "can_be_made"
 """The expectation that fails where no row could be produced or staged."""
+FILES_ARE_READ = "files_are_read"
+"""The expectation that fails once a file that can't be read."""
 COLUMNS = (
     "table_name",
     "day",
@@ -122,10 +124,15 @@ def merged(verdicts: Sequence[Verdict]) -> Verdict:
     from promo_assets.gates.verdict import Verdict
 
     first = verdicts[0]
-    columns = zip(*(verdict.findings for verdict in verdicts), strict=True)
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for verdict in verdicts:
+        for finding in verdict.findings:
+            # A file that can't be read is a finding of its own, a rule is one for all slices.
+            told = finding.observed if finding.expectation == FILES_ARE_READ else ""
+            found.setdefault((finding.expectation, told), []).append(finding)
     return Verdict(
         first.table,
-        tuple(_merged(findings) for findings in columns),
+        tuple(_merged(findings) for findings in found.values()),
         sum(verdict.seconds for verdict in verdicts),
         sum(verdict.rows for verdict in verdicts),
     )

@@ -7,7 +7,7 @@ asks for and what it is told (``orchestration/``), and the transactions (``wareh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cache
@@ -37,6 +37,10 @@ from promo_assets.warehouse.reading import reader
 if TYPE_CHECKING:
     from promo_assets.gates.audit import Auditor
     from promo_assets.gates.verdict import Verdict
+
+ROWS_AT_ONCE = 2_000_000
+"""About so many rows of a range are made and audited together: what a year of a large shop needs
+of memory and disk is what some of its days need."""
 
 
 @dataclass(frozen=True)
@@ -113,23 +117,81 @@ def write(
 ) -> Written:
     """Produce, stage, audit and publish the slice of ``table`` that is asked for.
 
-    A table that is written ``apart`` is published week by week. ``finished`` is told each piece
-    that went through. Raises `WaitingError` where everything waits, `ProductionError` where no
-    day can be produced, `PublishError` where the produced rows are not a slice of the table, and
-    `WarehouseError` where the warehouse can't be used.
+    A table that is written ``apart`` is published week by week, a wide range of any other in
+    pieces of about `ROWS_AT_ONCE`. ``finished`` is told each piece that went through. Raises
+    `WaitingError` where everything waits, `ProductionError` where no day can be produced,
+    `PublishError` where the produced rows are not a slice of the table, and `WarehouseError`
+    where the warehouse can't be used.
     """
     pieces: list[Written] = []
-    waits: list[WaitingError] = []
-    for piece in asked.by_week if table.apart else (asked,):
+    waits: dict[date, Reason] = {}
+    error: WaitingError | None = None
+    for piece in asked.by_week if table.apart else _bounded(table, asked, warehouse):
+        if piece.window and (reason := _cut_off(table, pieces)):
+            waits |= dict.fromkeys(piece.window.days, reason)
+            continue
         try:
             pieces.append(_write(table, piece, run, warehouse, auditor))
-        except WaitingError as error:
-            waits.append(error)
+        except WaitingError as waiting_:
+            error = waiting_
+            waits |= waiting_.reasons
         else:
             finished(pieces[-1])
-    if not pieces:
-        raise waits[0]
-    return _together(pieces, {day: why for wait in waits for day, why in wait.reasons.items()})
+    if not pieces and error:
+        raise error
+    return _together(pieces, waits)
+
+
+def _bounded(table: Table, asked: Request, warehouse: Warehouse) -> Iterator[Request]:
+    """The request in windows that follow each other, each of some `ROWS_AT_ONCE` rows, as far as
+    is known when it begins, and at least of a day."""
+    window = asked.window
+    if window is None or table.grid == "week":
+        yield asked
+        return
+    while window:
+        with warehouse.get_connection() as connection:
+            rows = _expected_rows(connection, table, window)
+        total, end = 0, window.start
+        while end < window.end and (end == window.start or total + rows[end] <= ROWS_AT_ONCE):
+            total += rows[end]
+            end += timedelta(days=1)
+        yield replace(asked, window=Window(window.start, end))
+        window = Window(end, window.end) if end < window.end else None
+
+
+def _expected_rows(
+    connection: duckdb.DuckDBPyConnection, table: Table, window: Window
+) -> dict[date, int]:
+    """By day of ``window``: those of the largest input, and no fewer than the table itself had on
+    its newest day before."""
+    prepare(connection)
+    own = table.contract.table
+    read = {*table.inputs, *table.segmented} - {own}
+    counted = connection.execute(
+        "select day, max(total) from (select table_name, day, sum(row_count) as total"
+        " from audit.publications where list_contains($read, table_name)"
+        " and day >= $start and day < $end group by table_name, day) group by day",
+        {"read": sorted(read), "start": window.start, "end": window.end},
+    ).fetchall()
+    newest = connection.execute(
+        "select sum(row_count) from audit.publications where table_name = $own and day < $start"
+        " group by day order by day desc limit 1",
+        {"own": own, "start": window.start},
+    ).fetchone()
+    least = int(newest[0]) if newest else 0
+    return dict.fromkeys(window.days, least) | {day: max(int(n), least) for day, n in counted}
+
+
+def _cut_off(table: Table, pieces: list[Written]) -> Reason | None:
+    """What the rest waits for: a table that reads itself stops where a day is held back."""
+    if not pieces or table.contract.table not in table.inputs or not pieces[-1].held_back:
+        return None
+    last, day = pieces[-1], min(pieces[-1].held_back)
+    part = last.target.parts[0] if last.target.parts else ""
+    if day in last.waiting:
+        return last.waiting[day]
+    return Reason(Place(table.contract.table, day, part), last.blocked[day])
 
 
 def _write(

@@ -15,6 +15,7 @@ from promo_assets.contract.days import Window
 from promo_assets.contract.tables import TableContract
 from promo_assets.gates.audit import Auditor
 from promo_assets.orchestration.news import message
+from promo_assets.tables import writing
 from promo_assets.tables.table import Production, ProductionError, Table, WaitingError
 from promo_assets.tables.writing import Request, Run, write
 from promo_assets.warehouse.connection import Warehouse
@@ -208,3 +209,46 @@ def test_a_finding_is_told_once_with_what_waits_and_what_to_do(shop: Shop) -> No
     assert message(events, shop.write(events, range(3)), tables) == ""
     shop.values[FIRST + timedelta(days=1)] = -1
     assert "2024-01-02" in message(events, shop.write(events, range(3)), tables)
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "ROWS_AT_ONCE", 2)
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_a_wide_range_is_written_in_pieces_of_so_many_rows(shop: Shop) -> None:
+    """The first piece knows the rows of the input, each day of which has one."""
+    base = shop.table("core.base")
+    shop.write(base, range(5))
+    table = shop.table("core.made", inputs={"core.base": 0})
+    pieces: list[Any] = []
+    written = shop.write(table, range(5), finished=pieces.append)
+    assert [len(piece.target.window.days) for piece in pieces] == [2, 2, 1]
+    assert written.published.total == written.staged_rows == 5
+    assert written.target.window == Window(FIRST, FIRST + timedelta(days=5))
+    assert published(shop, "core.made") == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("few_rows")
+@pytest.mark.parametrize(("itself", "kept"), [(True, [0, 1]), (False, [0, 1, 3, 4])])
+def test_pieces_after_a_bad_day_wait_only_where_the_table_reads_itself(
+    shop: Shop, itself: bool, kept: list[int]
+) -> None:
+    """As in one piece: what is published of the bad day from before is not built upon."""
+    base = shop.table("core.base")
+    shop.write(base, range(5))
+    inputs = {"core.base": 0} | ({"core.made": 1} if itself else {})
+    table = shop.table("core.made", inputs=inputs)
+    shop.write(table, range(3))
+    shop.values[FIRST + timedelta(days=2)] = -1
+    shop.values[FIRST + timedelta(days=3)] = 7
+    written = shop.write(table, range(5))
+    assert set(written.blocked) | set(written.waiting) == {
+        FIRST + timedelta(days=number) for number in range(5) if number not in kept
+    }
+    told = dict(shop.query("select day, value from core.made"))
+    assert told[FIRST + timedelta(days=2)] == 1
+    assert {(day - FIRST).days for day in told} == {2, *kept}
+    if itself:
+        assert "is_good" in str(written.waiting[FIRST + timedelta(days=4)])
