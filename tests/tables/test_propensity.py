@@ -3,6 +3,7 @@ rest on."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from datetime import date, timedelta
@@ -14,6 +15,7 @@ import pytest
 from sklearn import metrics
 
 from promo_assets import installation
+from promo_assets.cli.explanation import explain
 from promo_assets.contract.days import Window
 from promo_assets.definitions import build_tables
 from promo_assets.gates.audit import Auditor
@@ -73,6 +75,21 @@ def test_a_changed_or_missing_model_stops_scoring_and_the_last_scores_stay(
     wanted = {"changed": "the model was changed after training", "missing": "model"}[harm]
     assert any("ModelFileError" in error and wanted in error for _, error in told)
     assert known(scored, "<=")["propensity.scores"] == good != []
+
+
+@pytest.mark.slow
+def test_a_score_is_explained_by_three_reasons_in_words(scored: Shop) -> None:
+    ((user, score),) = scored.query(
+        "select user_id, propensity from propensity.scores"
+        f" where as_of_date = '{scored.day(TO)}' order by propensity desc, user_id limit 1"
+    )
+    with installation.reading(scored.settings) as read:
+        lines = explain(user, scored.day(TO), read, scored.settings).splitlines()
+    (place,) = [number for number, line in enumerate(lines) if line.startswith("Propensity")]
+    assert f"{score:.4f} to buy within 7 days" in lines[place]
+    for line in lines[place + 1 : place + 4]:
+        assert re.fullmatch(r" {12}(raises|lowers) it \([+-]\d\.\d\d log-odds\): .+", line), line
+    assert not lines[place + 4].strip().startswith(("raises", "lowers"))
 
 
 @pytest.fixture
