@@ -20,6 +20,7 @@ from promo_assets.propensity.dataset import (
     last_day,
     split_by_time,
 )
+from promo_assets.propensity.leaks import refuse_leaks
 from promo_assets.propensity.model import PropensityModel
 
 RFM = (
@@ -61,13 +62,14 @@ PATIENCE = 50
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a training depends on besides its data."""
+    """What a training depends on besides its data; ``trusted`` features are taken as no leaks."""
 
     cut_off: date
     horizon: int = 7
     seed: int = 20240229
     threads: int = 2  # Not the machine's: it is written into the model, and so into its hash.
     lightgbm: Mapping[str, Any] = field(default_factory=lambda: dict(LIGHTGBM))
+    trusted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,11 +117,13 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
     All figures are those of ``model.tested``, which has not seen the test part. The model itself
     is boosted again on every part, with the tested number of rounds, Platt's curve and threshold.
     Deterministic: the same rows and settings give the same model, byte by byte. Raises
-    `TrainingError` when there is too little history.
+    `TrainingError` when there is too little history, and `LeakError` where a feature seems to know
+    the future.
     """
     frame = frame.sort("as_of_date", "user_id")
     split = split_by_time(frame, horizon=settings.horizon)
     names = feature_names(frame)
+    refuse_leaks(frame, names, settings.seed, settings.trusted)
     booster = boost(split, names, settings)
     best = booster.best_iteration
 
