@@ -52,8 +52,8 @@ def refuse_leaks(
         raise LeakError(
             f"features seem to know the future: {told}; expected an AUC of at most "
             f"{IMPLAUSIBLE_AUC} that shuffling lowers by at most {SHUFFLED_DROP}. Mend what "
-            "computes them, or name in PROMO_TRUSTED_FEATURES those that are right (orders that recur on "
-            "fixed days can look so)"
+            "computes them, or name in PROMO_TRUSTED_FEATURES those that are right (orders that "
+            "recur on fixed days can look so)"
         )
 
 
