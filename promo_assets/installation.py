@@ -102,7 +102,8 @@ def learning(settings: Settings) -> propensity.Learning:
     """What the propensity model depends on."""
     places = settings.places
     store = propensity.ModelStore(places.tracking_uri, places.model_store)
-    return propensity.Learning(settings.horizon_days, settings.train_every_weeks, store)
+    trusted = tuple(filter(None, map(str.strip, settings.trusted_features.split(","))))
+    return propensity.Learning(settings.horizon_days, settings.train_every_weeks, trusted, store)
 
 
 def versions(settings: Settings) -> Mapping[str, str]:

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     )
     horizon_days: int = Field(default=7, ge=1, le=28, description="Propensity: days ahead.")
     train_every_weeks: int = Field(default=1, ge=1, description="Weeks between trainings.")
+    trusted_features: str = Field(
+        default="", description="Features that a training doesn't refuse as leaks; commas between."
+    )
     timezone: str = Field(default="UTC", description="Of naive times in a files source.")
     memory_limit: str = Field(default="2GB", description="DuckDB's memory limit.")
     threads: int = Field(default=os.cpu_count() or 2, ge=1, description="DuckDB's threads.")

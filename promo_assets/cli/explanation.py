@@ -20,7 +20,6 @@ from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.settings import Settings
 from promo_assets.warehouse.reading import Read, row
 
-TOP_FEATURES = 5
 TOP_PRODUCTS = 3
 WIDTH = 12
 
@@ -133,8 +132,10 @@ def _segment(segment: Mapping[str, Any] | None) -> Iterator[str]:
 def _propensity(
     snapshot: pl.DataFrame, score: Mapping[str, Any] | None, settings: Settings
 ) -> Iterator[str]:
-    """The score, and the features that moved its log-odds the most (SHAP values)."""
+    """The score, and its strongest reasons."""
+    from promo_assets.propensity.dataset import MissingFeatureError
     from promo_assets.propensity.model import ModelFileError
+    from promo_assets.propensity.reasons import reasons
     from promo_assets.tables.propensity import model_of
 
     if score is None:
@@ -149,15 +150,13 @@ def _propensity(
         model = model_of(
             installation.learning(settings).store, score["model_version"], score["sha256"]
         )
-    except ModelFileError as error:
-        yield _told("", f"its features can't be weighed: {error}")
+        told = reasons(model, snapshot)
+    except (ModelFileError, MissingFeatureError) as error:
+        yield _told("", f"its reasons can't be told: {error}")
         return
-    (weights,) = model.contributions(snapshot)
-    del weights["base"]
-    strongest = sorted(weights, key=lambda name: -abs(weights[name]))[:TOP_FEATURES]
-    values = snapshot.row(0, named=True)
-    for name in strongest:
-        yield _told("", f"{weights[name]:+.3f} log-odds  {name} = {_shown(values[name])}")
+    for reason in told:
+        moves = "raises" if reason.weight > 0 else "lowers"
+        yield _told("", f"{moves} it ({reason.weight:+.2f} log-odds): {reason.words}")
 
 
 def _products(items: pl.DataFrame, offered: Mapping[str, Any] | None) -> Iterator[str]:
@@ -257,9 +256,3 @@ def _decision(assignment: Mapping[str, Any] | None, day: date) -> Iterator[str]:
     drawn = assignment["assignment_probability"]
     chance = "" if arm == "none" else f", drawn with probability {drawn:.2f}"
     yield _told("Decision", f"{what} on {day + timedelta(days=1)}{chance}: {assignment['reason']}")
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

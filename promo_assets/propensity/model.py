@@ -22,6 +22,8 @@ from promo_assets.propensity.dataset import feature_matrix
 BOOSTER = "booster.txt"
 MANIFEST = "manifest.json"
 TESTED = "tested"
+BASE = "base"
+"""Of `PropensityModel.contributions`: the mean over what the model learned from, no feature's."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,17 @@ class PropensityModel:
         return 1 / (1 + np.exp(-(slope * self.margin(frame) + intercept)))
 
     def contributions(self, frame: pl.DataFrame) -> list[dict[str, float]]:
-        """Each row's exact SHAP values of the log-odds by feature (TreeSHAP, Lundberg 2020).
+        """Each row's exact SHAP values of the calibrated log-odds by feature, and `BASE`: together
+        they are the log-odds of `predict` (TreeSHAP, Lundberg 2020; Platt's curve is linear).
 
-        Slow: for the few rows that are shown to people.
+        Slow: for the few rows that are shown to people. Raises `MissingFeatureError` when a
+        feature is missing.
         """
+        slope, intercept = self.platt
         matrix = feature_matrix(frame, self.features)
-        values = np.asarray(self.booster.predict(matrix, pred_contrib=True))
-        return [dict(zip((*self.features, "base"), row.tolist(), strict=True)) for row in values]
+        values = slope * np.asarray(self.booster.predict(matrix, pred_contrib=True))
+        values[:, -1] += intercept
+        return [dict(zip((*self.features, BASE), row.tolist(), strict=True)) for row in values]
 
     @property
     def sha256(self) -> str:

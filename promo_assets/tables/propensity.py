@@ -33,10 +33,11 @@ class ModelStore:
 @dataclass(frozen=True)
 class Learning:
     """What the group depends on: the days ahead that are predicted, the weeks between trainings,
-    and where models are kept."""
+    the features that are taken as no leaks, and where models are kept."""
 
     horizon_days: int
     every_weeks: int
+    trusted: tuple[str, ...]
     store: ModelStore
 
 
@@ -207,6 +208,7 @@ def training_set(production: Production, horizon_days: int) -> Query:
 def trainings(production: Production, learning: Learning) -> pl.DataFrame:
     """Train the models of the window's weeks and log each to MLflow as one run."""
     from promo_assets.propensity.dataset import TrainingError
+    from promo_assets.propensity.leaks import LeakError
     from promo_assets.propensity.record import record_of
     from promo_assets.propensity.training import TrainingSettings, train
 
@@ -220,10 +222,14 @@ def trainings(production: Production, learning: Learning) -> pl.DataFrame:
         try:
             result = train(
                 labelled(production, week),
-                TrainingSettings(cut_off(week), learning.horizon_days),
+                TrainingSettings(cut_off(week), learning.horizon_days, trusted=learning.trusted),
             )
         except TrainingError as error:
             rows[-1] |= {"status": "too_little_history", "detail": str(error)}
+            continue
+        except LeakError as error:
+            production.log(f"week {week}: {error}")
+            rows[-1] |= {"status": "leak_suspected", "detail": str(error)}
             continue
         logged = tracking(learning.store).log(record_of(result), _tags(production, week))
         production.log(f"week {week}: AUC {result.metrics['auc']:.4f}, MLflow run {logged.run_id}")

@@ -97,10 +97,14 @@ def test_nobody_gets_no_prediction(model: PropensityModel, snapshots: Snapshots)
     assert model.predict(snapshots(weeks=1).clear()).shape == (0,)
 
 
-def test_contributions_add_up_to_the_margin(model: PropensityModel, snapshots: Snapshots) -> None:
+def test_contributions_add_up_to_the_log_odds_of_the_score(
+    model: PropensityModel, snapshots: Snapshots
+) -> None:
     frame = snapshots(weeks=1).head(5)
-    sums = [sum(row.values()) for row in model.contributions(frame)]
-    np.testing.assert_allclose(sums, model.margin(frame))
+    for calibrated in (model, replace(model, platt=(1.7, -0.4))):
+        sums = [sum(row.values()) for row in calibrated.contributions(frame)]
+        p = calibrated.predict(frame)
+        np.testing.assert_allclose(sums, np.log(p / (1 - p)))
 
 
 def test_calibration_moves_the_probability_and_not_the_order(

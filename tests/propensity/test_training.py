@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from promo_assets.learning import evaluation
 from promo_assets.propensity.dataset import TrainingError, labels
-from promo_assets.propensity.training import TrainingSettings, fit_platt, train
+from promo_assets.propensity.training import LIGHTGBM, TrainingSettings, fit_platt, sized, train
 
 SETTINGS = TrainingSettings(date(2024, 5, 26), threads=1)
 Snapshots = Callable[..., pl.DataFrame]
@@ -122,6 +122,18 @@ def test_a_population_with_a_rate_of_its_own_is_scored_by_it(snapshots: Snapshot
     assert metrics["never_share"] < metrics["recent_share"] / 2
     for who in ("recent", "lapsed", "never"):
         assert metrics[f"{who}_score"] == pytest.approx(metrics[f"{who}_share"], abs=0.06)
+
+
+@pytest.mark.parametrize("users", [40, 100])
+def test_users_of_a_small_shop_are_told_apart(snapshots: Snapshots, users: int) -> None:
+    result = train(snapshots(weeks=7, users=users), SETTINGS)
+    assert len(np.unique(result.test_scores)) > users / 2
+    assert result.settings.lightgbm["min_data_in_leaf"] == users * 4 // 20
+
+
+def test_a_larger_shop_keeps_the_tuned_leaves() -> None:
+    assert sized(LIGHTGBM, 4000) == LIGHTGBM
+    assert sized(LIGHTGBM, 20)["min_data_in_leaf"] == 5
 
 
 def test_too_little_history_is_refused(snapshots: Snapshots) -> None:

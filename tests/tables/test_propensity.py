@@ -3,6 +3,7 @@ rest on."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from datetime import date, timedelta
@@ -14,15 +15,18 @@ import pytest
 from sklearn import metrics
 
 from promo_assets import installation
+from promo_assets.cli.explanation import explain
 from promo_assets.contract.days import Window
 from promo_assets.definitions import build_tables
 from promo_assets.gates.audit import Auditor
 from promo_assets.learning.tracking import Logged
 from promo_assets.propensity.record import record_of
 from promo_assets.propensity.training import LIGHTGBM, TrainingSettings, train
+from promo_assets.tables import propensity as tables_of
 from promo_assets.tables.propensity import SCORE_QUALITY, ModelStore, model_of, tracking
 from promo_assets.tables.rollback import RollbackError, roll_back
 from promo_assets.tables.stale import OVERRIDDEN, look
+from promo_assets.tables.table import Production
 from promo_assets.tables.writing import Request, Run, write
 from tests.support.shop import Event, Rows, Shop, failures
 
@@ -73,6 +77,21 @@ def test_a_changed_or_missing_model_stops_scoring_and_the_last_scores_stay(
     wanted = {"changed": "the model was changed after training", "missing": "model"}[harm]
     assert any("ModelFileError" in error and wanted in error for _, error in told)
     assert known(scored, "<=")["propensity.scores"] == good != []
+
+
+@pytest.mark.slow
+def test_a_score_is_explained_by_three_reasons_in_words(scored: Shop) -> None:
+    ((user, score),) = scored.query(
+        "select user_id, propensity from propensity.scores"
+        f" where as_of_date = '{scored.day(TO)}' order by propensity desc, user_id limit 1"
+    )
+    with installation.reading(scored.settings) as read:
+        lines = explain(user, scored.day(TO), read, scored.settings).splitlines()
+    (place,) = [number for number, line in enumerate(lines) if line.startswith("Propensity")]
+    assert f"{score:.4f} to buy within 7 days" in lines[place]
+    for line in lines[place + 1 : place + 4]:
+        assert re.fullmatch(r" {12}(raises|lowers) it \([+-]\d\.\d\d log-odds\): .+", line), line
+    assert not lines[place + 4].strip().startswith(("raises", "lowers"))
 
 
 @pytest.fixture
@@ -190,6 +209,28 @@ def test_an_earlier_model_scores_again_until_a_newer_one_beats_it(
     assert tracking(store_of(scored)).champion_version() == other.model_version
     judged = scored.query("select distinct scored_on from propensity.score_quality order by all")
     assert judged[0][0] == scored.day(FROM)
+
+
+def test_a_week_with_a_leaking_feature_is_told_and_has_no_model(
+    open_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leaking(*_: object) -> pl.DataFrame:
+        frame = snapshots(open_shop)
+        drawn = np.random.default_rng(2).random(frame.height) < 0.5
+        return frame.with_columns(label=pl.Series(drawn), knows=pl.Series(drawn))
+
+    monkeypatch.setattr(tables_of, "labelled", leaking)
+    learning = installation.learning(open_shop.settings)
+    contract = installation.contracts()["propensity.trainings"]
+    with installation.warehouse(open_shop.settings).get_connection() as connection:
+        weeks = Window(CHAMPION_WEEK, CHAMPION_WEEK + timedelta(weeks=1))
+        production = Production(
+            contract, connection, weeks, ("",), (CHAMPION_WEEK,), "test", print, dict
+        )
+        (told,) = tables_of.trainings(production, learning).iter_rows(named=True)
+    assert told["status"] == "leak_suspected"
+    assert "knows (AUC 1.000" in told["detail"]
+    assert told["model_version"] is None
 
 
 def test_past_scores_are_judged_by_who_bought_as_scikit_learn_does() -> None:
