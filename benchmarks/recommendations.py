@@ -2,13 +2,13 @@
 
 Each user's last basket is foreseen from the 49 before it. Items in at least 17 baskets, baskets of
 at least 3 such items, users with at least 4 baskets; half of the users (drawn) choose every weight,
-the others are reported. Intervals: percentile bootstrap over users. ``--speed`` leaves the table
-out.
+the others are reported. Intervals: percentile bootstrap over users.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import resource
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ from promo_assets.recommendations.evaluation import (
     overall,
     per_user,
 )
-from promo_assets.recommendations.itemsets import Limits, itemsets_sql
-from promo_assets.recommendations.neighbours import neighbours_of
+from promo_assets.recommendations.itemsets import ITEMS, LONGEST, Limits, itemsets_of
+from promo_assets.recommendations.neighbours import NEIGHBOURS, matrix_of, neighbours_of
 from promo_assets.recommendations.peers import factorised, tifu_neighbourhoods, tifu_vectors
 from promo_assets.recommendations.ranking import (
     Blend,
@@ -65,9 +65,19 @@ CATEGORIES = """
 select cast(product_id as varchar) as item_id, department || '/' || product_category as category
 from read_parquet($products)
 """
+LEVELS = """
+select distinct level, basket_id as basket, item from (
+    select basket_id, department || '/' || product_category as category,
+        department || '/' || product_category || '/' || product_type as type
+    from read_parquet($transactions) as lines
+    inner join read_parquet($products) as products using (product_id)
+) unpivot (item for level in (category, type))
+"""
 ALPHAS = (0.3, 0.5, 0.7, 0.9, 1.0)
 TOPS = (10, 20)
 LISTED = 20
+PART = 5_000
+"""Users whose lists are made at a time."""
 NO_RULES = pl.DataFrame(schema={"because": pl.Int64, "item": pl.Int64, "score": pl.Float64})
 Ranked = Mapping[str, pl.DataFrame]
 
@@ -264,59 +274,85 @@ def compare(told: Trial, tracking: Tracking) -> None:
     print({name: text for name, text in weights.items()})
 
 
-def rules_speed(told: Trial, support: float = 0.002) -> None:
-    """Itemsets of the trial's baskets: ours and mlxtend's, the same ones, and how long."""
+def rules_speed(folder: Path, told: Trial) -> None:
+    """Itemsets of the trial's baskets, and of all baskets by category and type, at the supports of
+    the platform: the same ones as mlxtend's, and how long both take."""
     try:
-        import pandas as pd
-        from mlxtend.frequent_patterns import fpgrowth
+        import mlxtend  # noqa: F401
     except ImportError:
         print("LEFT OUT: mlxtend is not installed")
         return
-    items = told.baskets.items.astype(bool).tocsc()
-    count = items.shape[0]
-    frequent = np.flatnonzero(np.diff(items.indptr) >= support * count)
-    table = pd.DataFrame.sparse.from_spmatrix(items[:, frequent])
-    table.columns = [str(name) for name in told.baskets.names.gather(frequent)]
-    began = time.perf_counter()
-    theirs = fpgrowth(table, min_support=support, use_colnames=True, max_len=4)
-    their_seconds = time.perf_counter() - began
     cells = told.baskets.items.tocoo()
-    connection = duckdb.connect(config={"threads": 2})
-    lines = pl.DataFrame(
-        {"level": "product", "basket": cells.row, "item": told.baskets.names.gather(cells.col)}
-    )
-    connection.register("lines", lines.to_arrow())
+    products = {"basket": cells.row, "item": told.baskets.names.gather(cells.col)}
+    files = {name: str(folder / f"{name}.parquet") for name in ("transactions", "products")}
+    lines = duckdb.connect().execute(LEVELS, files).pl()
+    for level, supports in {
+        "product": (0.002, 0.001, 0.0005), "category": (0.02, 0.01), "type": (0.01,)
+    }.items():  # fmt: skip
+        of_level = lines.filter(pl.col("level") == level).drop("level")
+        for support in supports:
+            compare_itemsets(
+                pl.DataFrame(products) if level == "product" else of_level, level, support
+            )
+
+
+def compare_itemsets(lines: pl.DataFrame, level: str, support: float) -> None:
+    """Ours from lines of text; mlxtend's fpgrowth from its table of frequent items, whose making is
+    not counted."""
+    import pandas as pd
+    from mlxtend.frequent_patterns import fpgrowth
+
     began = time.perf_counter()
-    limits = Limits({"product": support}, least=1, cap=10_000)
-    ours = connection.execute(itemsets_sql("from lines"), limits.parameters).pl()
+    limits = Limits({level: support}, least=1, cap=10_000)
+    ours = itemsets_of(lines.with_columns(level=pl.lit(level)), limits)
     our_seconds = time.perf_counter() - began
+    names = ours.filter(pl.col("item_2").is_null())["item_1"].sort()
+    baskets = lines["basket"].unique().sort()
+    frequent = lines.filter(pl.col("item").is_in(names.implode()))
+    cells = (
+        baskets.search_sorted(frequent["basket"]).to_numpy(),
+        names.search_sorted(frequent["item"]).to_numpy(),
+    )
+    held = csr_matrix((np.ones(frequent.height, bool), cells), (len(baskets), len(names)))
+    table = pd.DataFrame.sparse.from_spmatrix(held)
+    table.columns = names.to_list()
+    began = time.perf_counter()
+    theirs = fpgrowth(table, min_support=support, use_colnames=True, max_len=LONGEST)
+    their_seconds = time.perf_counter() - began
     same = {frozenset(told) for told in theirs["itemsets"]} == {
-        frozenset(filter(None, told)) for told in ours.select("^item_.*$").iter_rows()
+        frozenset(filter(None, told)) for told in ours.select(ITEMS).iter_rows()
     }
     print(
-        f"itemsets of {count:,} baskets at support {support}: {ours.height:,} in "
-        f"{our_seconds:.2f} s; "
-        f"mlxtend fpgrowth {len(theirs):,} in {their_seconds:.1f} s; the same sets: {same}"
+        f"itemsets of {len(baskets):,} baskets, {level} at support {support}: {ours.height:,} in "
+        f"{our_seconds:.2f} s; mlxtend fpgrowth {len(theirs):,} in {their_seconds:.1f} s, "
+        f"{their_seconds / our_seconds:.1f} times; the same sets: {same}"
     )
 
 
-def list_speed(users: int = 50_000, items: int = 5_000) -> None:
-    """Lists of a simulated shop: baskets of Zipf-distributed items."""
+def list_speed(users: int, items: int) -> None:
+    """Lists of a simulated shop, ten baskets of five Zipf-distributed items a user, and what
+    `implicit` alone takes to recommend twenty items of the same neighbours."""
+    from implicit.nearest_neighbours import BM25Recommender
+
     draw = np.random.default_rng(1)
     shares = 1 / np.arange(10, items + 10) ** 0.8
-    rows = users * 10 * 5
     names = pl.Series([f"i{number:06}" for number in range(items)])
+    drawn = np.concatenate(
+        [
+            draw.choice(items, 50 * min(PART, users - first), p=shares / shares.sum())
+            for first in range(0, users, PART)
+        ]
+    )
     lines = pl.DataFrame(
         {
             "user_id": pl.Series([f"u{number:07}" for number in range(users)]).gather(
-                np.repeat(np.arange(users), 50)
+                np.repeat(np.arange(users, dtype=np.uint32), 50)
             ),
-            "basket": np.tile(np.repeat(np.arange(10), 5), users),
-            "item_id": names.gather(draw.choice(items, rows, p=shares / shares.sum())),
+            "basket": np.tile(np.repeat(np.arange(10, dtype=np.int8), 5), users),
+            "item_id": names.gather(drawn),
         }
     )
     began = time.perf_counter()
-    baskets = baskets_of(lines, names, "basket")
     near = neighbours_of(lines, threads=2)
     fitted = time.perf_counter() - began
     cells = (names.search_sorted(near["item_id"]), names.search_sorted(near["neighbour_id"]))
@@ -327,28 +363,56 @@ def list_speed(users: int = 50_000, items: int = 5_000) -> None:
     categories = pl.Series([f"c{number % 50}" for number in range(items)])
     model = Model(Blend(), share, similar, categories, favourites, NO_RULES)
     began = time.perf_counter()
-    for first in range(0, users, 5_000):
-        part = np.arange(first, min(users, first + 5_000))
-        at = baskets.first[1:][part] - 1
-        visits = Visits(
-            at, baskets.first[part], pl.Series([""] * len(part)), csr_matrix((len(part), items))
-        )
-        recommend(visits, baskets, model)
+    for first in range(0, users, PART):
+        # As on a day of the platform: the histories of the users who are due.
+        due = lines.slice(50 * first, 50 * PART)
+        baskets = baskets_of(due, names, "basket")
+        count = len(baskets.users)
+        seen = csr_matrix((count, items))
+        segment = pl.Series([""] * count)
+        recommend(Visits(baskets.first[1:] - 1, baskets.first[:-1], segment, seen), baskets, model)
     seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{users:,} users x {items:,} items: neighbours {fitted:.1f} s, "
-        f"top-20 of all {seconds:.1f} s "
-        f"({users / seconds:,.0f} users a second)"
+        f"lists of all {seconds:.1f} s ({users / seconds:,.0f} users a second), "
+        f"peak memory {peak:.1f} GiB"
+    )
+    bought = matrix_of(lines.head(50 * min(users, 10 * PART)), names).astype(np.float32)
+    bare = BM25Recommender(K=NEIGHBOURS, num_threads=2)
+    began = time.perf_counter()
+    bare.fit(bought, show_progress=False)
+    fitted = time.perf_counter() - began
+    began = time.perf_counter()
+    for first in range(0, bought.shape[0], PART):
+        part = np.arange(first, min(first + PART, bought.shape[0]))
+        bare.recommend(part, bought[part], N=LISTED)
+    seconds = time.perf_counter() - began
+    print(
+        f"implicit alone, {bought.shape[0]:,} users: neighbours of all items {fitted:.1f} s, "
+        f"top {LISTED} {bought.shape[0] / seconds:,.0f} users a second"
     )
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--speed", action="store_true", help="leave out the table of recommenders")
+    parser.add_argument("--lists", action="store_true", help="only the simulated shop's lists")
+    parser.add_argument("--users", type=int, default=50_000, help="of the simulated shop")
+    parser.add_argument("--items", type=int, default=5_000, help="of the simulated shop")
+    asked = parser.parse_args()
+    if not asked.lists:
+        settings = load_settings()
+        places = settings.places
+        folder = CompleteJourney.installed(settings.start).folder
+        told = trial(folder)
+        if not asked.speed:
+            places.model_store.mkdir(parents=True, exist_ok=True)
+            registry = Registry("recommendations", "", "Recommenders compared")
+            compare(told, Tracking(places.tracking_uri, places.model_store, registry))
+        rules_speed(folder, told)
+    list_speed(asked.users, asked.items)
+
+
 if __name__ == "__main__":
-    settings = load_settings()
-    places = settings.places
-    places.model_store.mkdir(parents=True, exist_ok=True)
-    registry = Registry("recommendations", "", "Recommenders compared")
-    told = trial(CompleteJourney.installed(settings.start).folder)
-    if "--speed" not in sys.argv:
-        compare(told, Tracking(places.tracking_uri, places.model_store, registry))
-    rules_speed(told)
-    list_speed()
+    main()

@@ -54,10 +54,10 @@ def baskets_of(lines: pl.DataFrame, names: pl.Series, moment: str) -> Baskets:
     users = lines["user_id"].unique().sort()
     key = _key(numbers_of(lines["user_id"], users), _whole(lines[moment]))
     item = numbers_of(lines["item_id"], names)
-    keys = _distinct(key)
+    keys = distinct(key)
     basket = np.searchsorted(keys, key)
     known = item >= 0
-    cells = _distinct(basket[known] * max(len(names), 1) + item[known])
+    cells = distinct(basket[known] * max(len(names), 1) + item[known])
     row, column = np.divmod(cells, max(len(names), 1))
     ends = np.searchsorted(row, np.arange(len(keys) + 1))
     items = csr_matrix((np.ones(len(cells)), column, ends), (len(keys), len(names)))
@@ -82,7 +82,7 @@ def _key(user: Numbers, moment: Numbers) -> Numbers:
     return user * SPAN + moment
 
 
-def _distinct(values: Numbers) -> Numbers:
+def distinct(values: Numbers) -> Numbers:
     """Sorted, each once; np.unique hashes, which takes four times as long."""
     ordered = np.sort(values)
     return ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))]

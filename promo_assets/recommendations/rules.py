@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from promo_assets.recommendations.itemsets import LONGEST
+from promo_assets.recommendations.itemsets import ITEMS, LONGEST
 
 Z95 = 1.959963984540054
 SIGNIFICANT = 0.05
 """A rule is kept where its ``q_value`` is at most this."""
-ITEMS = [f"item_{place}" for place in range(1, LONGEST + 1)]
 Vector = npt.NDArray[np.float64]
 
 
@@ -34,7 +33,7 @@ def rules_of(itemsets: pl.DataFrame, most: int) -> pl.DataFrame:
     """Every significant rule with a lift above 1; of each level the ``most`` whose lift is surely
     highest (by the lower end of its interval), ranked from 1.
 
-    ``itemsets``: what `itemsets_sql` selects, with all subsets of each. Columns: level, antecedent
+    ``itemsets``: what `itemsets_of` tells, with all subsets of each. Columns: level, antecedent
     (items in order, joined by " + "), antecedent_size, consequent, the counts, the measures of the
     module and ``tests``, the number of rules of the level that were tested.
     """

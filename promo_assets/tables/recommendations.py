@@ -226,16 +226,12 @@ def basket_rules(production: Production) -> pl.DataFrame:
     """The significant rules of the baskets before each week's end."""
     import polars as pl
 
-    from promo_assets.recommendations.itemsets import Limits, itemsets_sql
+    from promo_assets.recommendations.itemsets import Limits, itemsets_of
     from promo_assets.recommendations.rules import rules_of
 
     frames = [production.frame()]
     for week in filter(learned_in, production.weeks):
-        # A table of its own: the planner misjudges the size of a select in its place (20 s, not 3).
-        production.connection.execute(
-            f"create or replace temp table baskets as {BASKETS}", _before(week, RULE_DAYS)
-        )
-        found = production.read(itemsets_sql("from baskets"), Limits(SUPPORT).parameters)
+        found = itemsets_of(production.read(BASKETS, _before(week, RULE_DAYS)), Limits(SUPPORT))
         capped = found.group_by("level").agg(pl.col("capped_baskets").first()).sort("level")
         production.note({f"capped baskets, {level}": count for level, count in capped.iter_rows()})
         frames.append(_of_week(rules_of(found, RULES_KEPT), week, production))

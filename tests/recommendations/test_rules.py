@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, false_discovery_control, fisher_exact
 
-from promo_assets.recommendations.itemsets import Limits, itemsets_sql
-from promo_assets.recommendations.rules import ITEMS, corrected, rules_of
+from promo_assets.recommendations.itemsets import ITEMS, Limits, itemsets_of
+from promo_assets.recommendations.rules import corrected, rules_of
 from promo_assets.simulation.folder import Options
 from promo_assets.simulation.simulate import simulate
 
@@ -29,9 +29,7 @@ def itemsets(baskets: Sequence[Basket], support: float, **limits: Any) -> pl.Dat
     lines = pl.DataFrame(
         rows, {"level": pl.String, "basket": pl.Int64, "item": pl.String}, orient="row"
     )
-    connection = duckdb.connect()
-    connection.register("lines", lines.to_arrow())
-    return connection.execute(itemsets_sql("select * from lines"), told.parameters).pl()
+    return itemsets_of(lines, told)
 
 
 def counted(found: pl.DataFrame) -> dict[frozenset[str], int]:
@@ -62,6 +60,28 @@ def test_itemsets_are_those_of_mlxtend(baskets: list[set[str]], least: int) -> N
     support = min(least, len(baskets)) / len(baskets)
     told = [sorted(basket) for basket in baskets]
     assert counted(itemsets(told, support)) == by_mlxtend(told, support)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.6], ids=["sparse", "dense"])
+@pytest.mark.parametrize("at_a_time", [1, 50, 500_000])
+def test_sparse_and_dense_data_have_the_itemsets_of_mlxtend_however_they_are_cut(
+    monkeypatch: pytest.MonkeyPatch, share: float, at_a_time: int
+) -> None:
+    """Pairs are counted in two ways, longer sets some at a time."""
+    monkeypatch.setattr("promo_assets.recommendations.itemsets.JOINED", at_a_time)
+    monkeypatch.setattr("promo_assets.recommendations.itemsets.CACHED", 8 * at_a_time)
+    draw = np.random.default_rng(4)
+    items = [f"i{number:02}" for number in range(12 if share > 0.5 else 120)]
+    table = draw.random((300, len(items))) < share
+    table[::10, :5] = True
+    baskets = [[items[place] for place in np.flatnonzero(row)] for row in table if row.any()]
+    expected = by_mlxtend(baskets, 0.02)
+    assert max(map(len, expected)) == 4
+    assert counted(itemsets(baskets, 0.02)) == expected
+
+
+def test_equal_lines_count_once() -> None:
+    assert counted(itemsets([["a", "a", "b"], ["b", "b"]], 1)) == {frozenset("b"): 2}
 
 
 def test_of_a_huge_basket_the_most_frequent_items_count_and_it_is_told() -> None:
@@ -166,7 +186,7 @@ def test_planted_pairs_of_the_simulated_shop_are_found(tmp_path: Path) -> None:
         f" from read_parquet('{events}') where event_type = 'purchase' and item_id is not null"
     )
     limits = Limits({"product": 0.001})
-    rules = rules_of(duckdb.connect().execute(itemsets_sql(baskets), limits.parameters).pl(), 500)
+    rules = rules_of(itemsets_of(duckdb.connect().execute(baskets).pl(), limits), 500)
     found = {frozenset(pair) for pair in rules.select("antecedent", "consequent").iter_rows()}
     assert len(found & truth) >= 0.7 * len(truth)
     assert len(found & truth) >= 0.7 * len(found)
