@@ -9,20 +9,52 @@
 -- grain: user_id, as_of_date, kind, value
 -- owner: data-platform
 -- lookback: core.events 89 days
-with events as (
-    select user_id, event_date, event_type, item_id, unit_price
+with dealt as (
+    select user_id, event_date
     from core.events
-    where event_date >= cast($start - interval 89 day as date)
+    where event_date >= cast($start - interval 6 day as date)
         and event_date < $end
         and user_id is not null
         and item_id is not null
         and event_type in ('view', 'click', 'favourite', 'add_to_cart', 'purchase')
+    group by user_id, event_date
 ),
 
-calendar as (
-    select day, week_start
-    from core.calendar
-    where day >= cast($start - interval 89 day as date) and day < $end
+first_days as (
+    select dealt.user_id, min(dealt.event_date) as as_of_date
+    from dealt
+    inner join core.calendar as calendar on calendar.day = dealt.event_date
+    group by dealt.user_id, calendar.week_start
+),
+
+days as (
+    select
+        user_id,
+        as_of_date,
+        row_number() over (order by user_id, as_of_date) as day_key
+    from first_days
+    where as_of_date >= $start
+),
+
+renewed as (
+    select user_id
+    from days
+    group by user_id
+),
+
+events as (
+    select
+        events.user_id,
+        events.event_date,
+        events.event_type,
+        events.item_id,
+        events.unit_price
+    from core.events as events
+    inner join renewed on renewed.user_id = events.user_id
+    where events.event_date >= cast($start - interval 89 day as date)
+        and events.event_date < $end
+        and events.item_id is not null
+        and events.event_type in ('view', 'click', 'favourite', 'add_to_cart', 'purchase')
 ),
 
 items as (
@@ -120,22 +152,6 @@ tiles as (
 ),
 
 -- Integer keys for days and values: grouping 20 M rows by them takes half the time.
-first_days as (
-    select events.user_id, min(events.event_date) as as_of_date
-    from events
-    inner join calendar on calendar.day = events.event_date
-    group by events.user_id, calendar.week_start
-),
-
-days as (
-    select
-        user_id,
-        as_of_date,
-        row_number() over (order by user_id, as_of_date) as day_key
-    from first_days
-    where as_of_date >= $start
-),
-
 interests as (
     select kind, value, row_number() over (order by kind, value) as interest_key
     from tiles

@@ -53,6 +53,7 @@ def _table(
         whole=tuple(sorted(set(model.depends_on) - by_day)),
         kinds=frozenset({"duckdb", "sql", "table"}),
         lineage=partial(_lineage, model, schemas),
+        spills=True,
     )
 
 

@@ -103,6 +103,7 @@ class Table:
     ``grid`` is how the table itself is partitioned: ``day``, ``week``, ``day_segment`` or
     ``whole``. ``read`` are the contracts of all that the table or its audits read.
     ``apart`` tables are written week by week, so that an interruption loses no finished week.
+    ``spills`` says that DuckDB makes it, whose memory is bounded: more goes to disk.
     ``then`` is called with a way to read what is published, once something new is.
     """
 
@@ -119,6 +120,7 @@ class Table:
     kinds: frozenset[str] = frozenset({"duckdb", "table"})
     lineage: Callable[[], Mapping[str, Sequence[tuple[str, str]]]] | None = None
     apart: bool = False
+    spills: bool = False
     then: Callable[[Read], None] | None = None
 
     @property

@@ -144,16 +144,21 @@ def write(
 
 def _bounded(table: Table, asked: Request, warehouse: Warehouse) -> Iterator[Request]:
     """The request in windows that follow each other, each of some `ROWS_AT_ONCE` rows, as far as
-    is known when it begins, and at least of a day."""
+    is known when it begins. It is no shorter than a fourth of what the table reads of the past,
+    which is read again for each, and than a day."""
     window = asked.window
-    if window is None or table.grid == "week":
+    if window is None or table.grid == "week" or len(window.days) == 1:
         yield asked
         return
+    past = [days for name, days in table.inputs.items() if name != table.contract.table]
+    least = timedelta(days=max(1, max(past, default=0) // 4 if table.spills else 0))
     while window:
         with warehouse.get_connection() as connection:
             rows = _expected_rows(connection, table, window)
         total, end = 0, window.start
-        while end < window.end and (end == window.start or total + rows[end] <= ROWS_AT_ONCE):
+        while end < window.end and (
+            end < window.start + least or total + rows[end] <= ROWS_AT_ONCE
+        ):
             total += rows[end]
             end += timedelta(days=1)
         yield replace(asked, window=Window(window.start, end))
