@@ -104,6 +104,13 @@ QUERIES = {
         select as_of_date as day, * exclude (as_of_date) from propensity.score_quality
         where as_of_date >= $start and as_of_date < $end and segment = 'all'
         order by as_of_date""",
+    "drift": """
+        select as_of_date as day, max(psi) filter (feature = 'score') as score,
+            count(*) filter (feature <> 'score') as features,
+            count(*) filter (feature <> 'score' and drifted) as drifted,
+            max_by(feature, psi) filter (feature <> 'score') as most
+        from propensity.drift where judged and as_of_date >= $start and as_of_date < $end
+        group by all""",
     "rejected": """
         select event_date as day, reason, count(*) as events from core.rejected_events
         where event_date >= $start and event_date < $end group by all order by day, events desc""",

@@ -328,6 +328,29 @@ def score_quality(production: Production, horizon_days: int) -> Query:
     return Query(SCORE_QUALITY, {"start": days.start, "end": days.end, "horizon": horizon_days})
 
 
+def drift(production: Production, learning: Learning) -> pl.DataFrame:
+    """How far each day's users and scores are from what the day's champion learned from; a day
+    whose reference is not kept any more has no rows of it."""
+    import polars as pl
+
+    from promo_assets.tables.drift import FIRST_DAYS, SCORE, compare, first_scores, learned_from
+
+    parts = [production.frame()]
+    read = production.read
+    for days, champion in _by_champion(production, production.days):
+        version = int(champion["model_version"])
+        features = model_of(learning.store, version, str(champion["sha256"])).features
+        learned = cut_off(champion["trained_week"]) - timedelta(days=learning.horizon_days)
+        if known := learned_from(read, features, learned):
+            own = {name: name for name in features}
+            parts.append(compare(read, "features.user_features", own, known, days, version))
+        known = first_scores(read, version)
+        if known and days.end > (later := known.day + timedelta(days=FIRST_DAYS)):
+            own, days = {SCORE: "propensity"}, Window(max(days.start, later), days.end)
+            parts.append(compare(read, "propensity.scores", own, known, days, version))
+    return pl.concat(parts)
+
+
 def due(week: date, every_weeks: int) -> bool:
     """Whether a model is trained in this week: every n-th since 1970, whatever the range is."""
     return (week.toordinal() // 7) % every_weeks == 0
@@ -412,6 +435,15 @@ def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[T
                 "features.user_daily": learning.horizon_days,
             },
             kinds=frozenset({"duckdb", "table"}),
+        ),
+        Table(
+            contracts["propensity.drift"],
+            "propensity",
+            partial(drift, learning=learning),
+            version,
+            inputs={"features.user_features": 0, "propensity.scores": 0},
+            weekly={"propensity.champions": (-1, -1)},
+            kinds=frozenset({"duckdb", "python", "table"}),
         ),
     ]
 

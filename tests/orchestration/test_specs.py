@@ -39,6 +39,7 @@ GRAPH = {
     "profiles": {"profiles/user_interests", "profiles/user_profiles"},
     "propensity": {
         "propensity/champions",
+        "propensity/drift",
         "propensity/score_quality",
         "propensity/scores",
         "propensity/training_set",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -135,6 +136,27 @@ def test_days_read_together_are_those_read_alone(thirty_days: Shop) -> None:
         together = list(read_days(read, Window(date(2024, 1, 5), date(2024, 1, 8))))
     for report in together:
         assert render(report) == render(report_of(thirty_days, report.day))
+
+
+def test_a_drift_is_told_beside_the_model_where_its_gate_warns(open_shop: Shop) -> None:
+    day = open_shop.day(29)
+    columns = "as_of_date, feature, psi, judged, drifted"
+    open_shop.query(
+        f"insert into propensity.drift ({columns}) values (date '{day}', 'score', .31, true, true),"
+        f" (date '{day}', 'views_7d', 2, true, true), (date '{day}', 'views_1d', 3, false, true)"
+    )
+    report = report_of(open_shop, day)
+    topics = {
+        "drift": report.rows("drift"),
+        "scores": [{"model_version": 1}],
+        "trainings": [defaultdict(float, model_version=1)],
+    }
+    quiet = DayReport(day, topics)
+    finding = {"severity": "warning", "table_name": "propensity.drift", "expectation": "one"}
+    warned = DayReport(day, topics | {"findings": [finding | {"row_count": 1}]})
+    told = "PSI of the score 0.31; 1 of 1 features have drifted, most of all views_7d."
+    assert told in checked(render(warned)).text
+    assert told not in checked(render(quiet)).text
 
 
 def test_values_are_text_never_markup(thirty_days: Shop) -> None:

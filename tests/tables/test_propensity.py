@@ -94,6 +94,22 @@ def test_a_score_is_explained_by_three_reasons_in_words(scored: Shop) -> None:
     assert not lines[place + 4].strip().startswith(("raises", "lowers"))
 
 
+@pytest.mark.slow
+def test_every_day_under_a_champion_is_compared_with_whom_it_learned_from(scored: Shop) -> None:
+    rows = scored.query(
+        "select as_of_date, reference_day, count(*), sum(psi), bool_or(feature = 'score')"
+        " from propensity.drift group by all order by all"
+    )
+    learned, first = date(2024, 1, 14), date(2024, 1, 22)
+    features = {(at, known): number for at, known, number, _, score in rows if not score}
+    assert features == {(scored.day(day), learned): 139 for day in range(FROM, 30)}
+    assert [(at, known) for at, known, *_, score in rows if score] == [
+        (scored.day(28), first),
+        (scored.day(29), first),
+    ]
+    assert all(moved > 0 for *_, moved, _ in rows)
+
+
 @pytest.fixture
 def scored(open_shop: Shop) -> Shop:
     """The shop with a champion that scored its last week."""
