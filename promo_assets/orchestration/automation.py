@@ -120,7 +120,11 @@ def jobs() -> Sequence[Any]:
     return [
         dg.define_asset_job("dimensions", DIMENSIONS, description="Items, users, offers."),
         dg.define_asset_job("daily_tables", DAILY, description="Events, features, profiles."),
-        dg.define_asset_job("weekly_training", TRAINING, description="Train; pick the champion."),
+        dg.define_asset_job(
+            "weekly_training",
+            TRAINING,
+            description="Train; pick the champion; what is learned by week.",
+        ),
         dg.define_asset_job(
             "daily_decisions", DECISIONS, description="Scores, segments, effects, prices."
         ),

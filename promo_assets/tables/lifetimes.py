@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 LEAST_CUSTOMERS = 100
-"""Who ordered on two days or more: of fewer, how they differ and when they leave can't be told."""
+"""Who ordered on two days or more: of fewer, how they differ and when they leave can't be told. And
+who paid something, for values."""
 PENALTY = 1e-3
 """Of both fits: where customers hardly ever leave, only a / b is told, and b runs to its bound."""
 LONGEST_WAIT = 730
@@ -84,8 +85,11 @@ def _future(customers: pl.DataFrame, day: date) -> pl.DataFrame:
     # Who got everything for nothing tells nothing of values, and is taken for an average customer.
     paid = customers["mean_value"].to_numpy() > 0
     valued = np.where(paid, customers["orders"].to_numpy(), 0)
-    values = fit_gamma_gamma(valued, customers["mean_value"].to_numpy(), penalty=PENALTY)
-    value = values.expected_value(valued, customers["mean_value"].to_numpy())
+    value = np.full(len(valued), np.nan)
+    if paid.sum() >= LEAST_CUSTOMERS:
+        means = customers["mean_value"].to_numpy()
+        values = fit_gamma_gamma(valued, means, penalty=PENALTY)
+        value = values.expected_value(valued, means)
     expected = orders.expected_orders(90, *history)
     wait = np.ceil(orders.median_wait(*history))
     told = pl.DataFrame(

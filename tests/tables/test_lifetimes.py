@@ -59,8 +59,8 @@ def features(orders: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([*told, nobody])
 
 
-def foreseen(users: int, *weeks: date) -> pl.DataFrame:
-    snapshot = features(orders_of(users))  # noqa: F841 - read by the engine
+def foreseen(users: int, *weeks: date, orders: pl.DataFrame | None = None) -> pl.DataFrame:
+    snapshot = features(orders_of(users) if orders is None else orders)  # noqa: F841 - read by the engine
     with duckdb.connect() as connection:
         connection.execute("create schema features")
         connection.execute("create table features.user_features as from snapshot")
@@ -108,6 +108,13 @@ def test_of_too_few_customers_nothing_is_foreseen_and_the_reason_told() -> None:
     assert set(told["reason"]) == {TOO_FEW}
     assert told["expected_orders_28d"].is_null().all()
     assert set(told["customers"]) == {LEAST_CUSTOMERS - 1}
+
+
+def test_where_nobody_paid_orders_are_foreseen_without_a_value() -> None:
+    told = foreseen(150, WEEK, orders=orders_of(150).with_columns(value=pl.lit(0.0)))
+    assert told["expected_orders_28d"].null_count() == 0
+    assert told["expected_order_value"].is_null().all()
+    assert told["expected_value_90d"].is_null().all()
 
 
 @pytest.mark.parametrize(("orders", "warned"), [(1, False), (3, True)])
