@@ -25,7 +25,15 @@ from promo_assets.people.pseudonyms import PUBLIC_SOURCES
 from promo_assets.privacy.retention import retain
 from promo_assets.settings import Settings, load_settings
 from promo_assets.sources import deliveries
-from promo_assets.tables import events, models, propensity, recommendations, stale, strategy
+from promo_assets.tables import (
+    events,
+    lifetimes,
+    models,
+    propensity,
+    recommendations,
+    stale,
+    strategy,
+)
 from promo_assets.tables.table import Table
 
 
@@ -38,6 +46,7 @@ def build_tables(settings: Settings) -> list[Table]:
     try:
         python = [
             *events.tables(contracts, installation.intake(settings)),
+            *lifetimes.tables(contracts),
             *propensity.tables(contracts, installation.learning(settings)),
             *strategy.tables(contracts, installation.deciding(settings)),
             *recommendations.tables(contracts, installation.recommending(settings)),

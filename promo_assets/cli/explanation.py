@@ -25,6 +25,10 @@ WIDTH = 12
 
 SNAPSHOT = "select * from features.user_features where user_id = $user and as_of_date = $day"
 PROFILE = "select * from profiles.user_profiles where user_id = $user and as_of_date = $day"
+FUTURE = """
+select * from profiles.user_lifetimes
+where user_id = $user and as_of_date <= $day order by week desc limit 1
+"""
 SEGMENT = "select * from segments.user_segments where user_id = $user and as_of_date = $day"
 SCORE = """
 select scores.propensity, scores.model_version, trainings.sha256, trainings.week
@@ -77,6 +81,7 @@ def explain(user: str, day: date, read: Read, settings: Settings) -> str:
         raise UnknownUserError(_unknown(user, key, day, read))
     lines = [f"User {user} (pseudonym {key}), at the end of {day} (UTC)", ""]
     lines += _behaviour(snapshot.row(0, named=True), row(read, PROFILE, keys))
+    lines += _future(row(read, FUTURE, keys))
     lines += _segment(row(read, SEGMENT, keys))
     lines += _propensity(snapshot, row(read, SCORE, keys), settings)
     lines += _products(read(ITEMS, keys), row(read, OFFERED, keys))
@@ -117,6 +122,25 @@ def _behaviour(snapshot: Mapping[str, Any], profile: Mapping[str, Any] | None) -
         f"{'unknown' if sensitivity is None else f'{sensitivity:.2f}'}; buys "
         f"{', '.join(filter(None, interests)) or 'nothing known'}"
         + (f", mostly at {band} a piece" if (band := profile["top_price_band"]) else ""),
+    )
+
+
+def _future(future: Mapping[str, Any] | None) -> Iterator[str]:
+    """What is still to come, as the newest week before the day's end told it."""
+    if future is None:
+        yield _told("Future", "nothing foreseen: no order by the end of a week that is published")
+        return
+    if future["reason"]:
+        yield _told("Future", f"nothing foreseen: {future['reason'].replace('_', ' ')}")
+        return
+    value, again = future["expected_value_90d"], future["next_order_date"]
+    yield _told(
+        "Future",
+        f"{future['expected_orders_28d']:.1f} orders expected in 28 days, "
+        f"{future['expected_orders_90d']:.1f} in 90"
+        + (f" worth {value:,.2f}" if value is not None else "")
+        + f"; still a customer with {future['alive_probability']:.0%}, who then orders by "
+        f"{again or 'no date within two years'} as likely as not (as of {future['as_of_date']})",
     )
 
 

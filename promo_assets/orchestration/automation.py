@@ -21,6 +21,7 @@ from promo_assets.tables.table import Table
 
 SCHEDULED_GROUPS = ("events", "features", "profiles")
 TRAINING = dg.AssetSelection.assets(
+    "profiles/user_lifetimes",
     "propensity/training_set",
     "propensity/trainings",
     "propensity/champions",
@@ -42,7 +43,7 @@ DIMENSIONS = dg.AssetSelection.assets(
     "core/device_links",
     "core/consents",
 )
-DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS) - DIMENSIONS
+DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS) - DIMENSIONS - TRAINING
 REPORT = dg.AssetSelection.assets("report/daily_report", "strategy/export")
 DECISIONS = (
     dg.AssetSelection.groups("propensity", "segments", "strategy", "recommendations")
@@ -119,7 +120,11 @@ def jobs() -> Sequence[Any]:
     return [
         dg.define_asset_job("dimensions", DIMENSIONS, description="Items, users, offers."),
         dg.define_asset_job("daily_tables", DAILY, description="Events, features, profiles."),
-        dg.define_asset_job("weekly_training", TRAINING, description="Train; pick the champion."),
+        dg.define_asset_job(
+            "weekly_training",
+            TRAINING,
+            description="Train; pick the champion; what is learned by week.",
+        ),
         dg.define_asset_job(
             "daily_decisions", DECISIONS, description="Scores, segments, effects, prices."
         ),

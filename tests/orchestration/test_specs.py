@@ -36,7 +36,7 @@ GRAPH = {
         "core/users",
     },
     "features": {"features/user_daily", "features/user_features"},
-    "profiles": {"profiles/user_interests", "profiles/user_profiles"},
+    "profiles": {"profiles/user_interests", "profiles/user_lifetimes", "profiles/user_profiles"},
     "propensity": {
         "propensity/champions",
         "propensity/drift",

@@ -148,7 +148,7 @@ def test_a_drift_is_told_beside_the_model_where_its_gate_warns(open_shop: Shop) 
     report = report_of(open_shop, day)
     topics = {
         "drift": report.rows("drift"),
-        "scores": [{"model_version": 1}],
+        "scores": [{"model_version": 1, "bin": 3, "users": 2}],
         "trainings": [defaultdict(float, model_version=1)],
     }
     quiet = DayReport(day, topics)
