@@ -657,7 +657,7 @@ def tables(contracts: Mapping[str, TableContract], given: Recommending) -> list[
             contracts["recommendations.user_items"],
             "recommendations",
             partial(user_items, given=given),
-            version,
+            "2",
             inputs={
                 "core.events": HISTORY_DAYS,
                 "core.identities": 0,
