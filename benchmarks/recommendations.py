@@ -21,6 +21,7 @@ import polars as pl
 from scipy.sparse import csr_matrix
 
 from promo_assets.learning.tracking import Registry, Tracking
+from promo_assets.recommendations import ranking
 from promo_assets.recommendations.baskets import Baskets, baskets_of, decayed, histories
 from promo_assets.recommendations.evaluation import (
     GRID,
@@ -142,13 +143,7 @@ def recall_of(ranked: pl.DataFrame, told: Trial) -> float:
 def served(told: Trial, blend: Blend) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The served lists in one order, and the explore list alone."""
     baskets, names = told.baskets, told.baskets.names
-    near = neighbours_of(told.lines, threads=2)
-    cells = (names.search_sorted(near["item_id"]), names.search_sorted(near["neighbour_id"]))
-    similar = csr_matrix((near["similarity"].to_numpy(), cells), (len(names), len(names)))
-    similar.sort_indices()
-    most = np.argsort(-told.popularity, kind="stable")[:40].astype(np.int64)
-    favourites = pl.DataFrame({"segment": "", "item": most, "share": told.popularity[most]})
-    model = Model(blend, told.popularity, similar, told.categories, favourites, NO_RULES)
+    model = model_of(told.lines, names, blend, told.popularity, told.categories)
     users = len(told.at)
     visits = Visits(told.at, told.oldest, pl.Series([""] * users), csr_matrix((users, len(names))))
     found = recommend(visits, baskets, model)
@@ -156,6 +151,62 @@ def served(told: Trial, blend: Blend) -> tuple[pl.DataFrame, pl.DataFrame]:
         kind_rank=pl.int_range(1, pl.len() + 1).over("visit")
     )
     return merged, found.filter(pl.col("kind") == "explore")
+
+
+def model_of(
+    lines: pl.DataFrame,
+    names: pl.Series,
+    blend: Blend,
+    popularity: npt.NDArray[np.float64],
+    categories: pl.Series,
+) -> Model:
+    """What the platform would know of ``lines``."""
+    near = neighbours_of(lines, threads=2)
+    cells = (names.search_sorted(near["item_id"]), names.search_sorted(near["neighbour_id"]))
+    similar = csr_matrix((near["similarity"].to_numpy(), cells), (len(names), len(names)))
+    similar.sort_indices()
+    most = np.argsort(-popularity, kind="stable")[:40].astype(np.int64)
+    favourites = pl.DataFrame({"segment": "", "item": most, "share": popularity[most]})
+    return Model(blend, popularity, similar, categories, favourites, NO_RULES)
+
+
+def newcomers(told: Trial) -> None:
+    """The second basket of users of whom one item of the first was seen and nothing else is known.
+    All that is learned is learned of other users; weights are compared on the users who choose."""
+    baskets, names = told.baskets, told.baskets.names
+    drawn = np.random.default_rng(0).random(len(baskets.users))
+    learned_of = told.lines.filter(
+        pl.col("user_id").is_in(baskets.users.filter(pl.Series(drawn < 0.5)).implode())
+    )
+    counts = learned_of.select("user_id", "item_id").unique().group_by("item_id").len()
+    popularity = np.zeros(len(names))
+    popularity[names.search_sorted(counts["item_id"]).to_numpy()] = (
+        counts["len"].to_numpy() / learned_of["user_id"].n_unique()
+    )
+    model = model_of(learned_of, names, Blend(), popularity, told.categories)
+    user = np.flatnonzero((drawn >= 0.5) & (np.diff(baskets.first) >= 2))
+    first, users = baskets.first[user], len(user)
+    draw = np.random.default_rng(1)
+    item = [draw.choice(baskets.items[basket].indices) for basket in first]
+    seen = csr_matrix((np.ones(users), (np.arange(users), item)), (users, len(names)))
+    nothing = Visits(
+        np.zeros(users, np.int64), np.ones(users, np.int64), pl.Series([""] * users), seen
+    )
+    truth, chooses = baskets.items[first + 1], drawn[user] < 0.75
+    found = {}
+    for weight in (1.0, 0.5, 0.3, 0.2, 0.1, 0.0):
+        ranking.NEWCOMER = weight
+        lists = recommend(nothing, baskets, model).filter(pl.col("kind") == "explore")
+        found[weight] = per_user(lists, "kind_rank", truth, 10)["recall"]
+    for weight, recall in found.items():
+        mean, low, high = interval(recall[~chooses])
+        paired = interval((recall - found[0.0])[~chooses])
+        print(
+            f"newcomers, likeness x {weight}: "
+            f"{chooses.sum():,} choose {recall[chooses].mean():.4f}, "
+            f"{(~chooses).sum():,} reported {mean:.4f} [{low:.4f}, {high:.4f}], "
+            f"- popularity's {paired[0]:+.4f} [{paired[1]:+.4f}, {paired[2]:+.4f}]"
+        )
 
 
 def recommenders(
@@ -397,6 +448,7 @@ def list_speed(users: int, items: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--speed", action="store_true", help="leave out the table of recommenders")
+    parser.add_argument("--newcomers", action="store_true", help="only users who bought nothing")
     parser.add_argument("--lists", action="store_true", help="only the simulated shop's lists")
     parser.add_argument("--users", type=int, default=50_000, help="of the simulated shop")
     parser.add_argument("--items", type=int, default=5_000, help="of the simulated shop")
@@ -406,6 +458,9 @@ def main() -> None:
         places = settings.places
         folder = CompleteJourney.installed(settings.start).folder
         told = trial(folder)
+        if asked.newcomers:
+            newcomers(told)
+            return
         if not asked.speed:
             places.model_store.mkdir(parents=True, exist_ok=True)
             registry = Registry("recommendations", "", "Recommenders compared")

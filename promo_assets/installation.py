@@ -94,7 +94,11 @@ def erasure(settings: Settings) -> Place:
 def intake(settings: Settings) -> events.Intake:
     """What the tables of events depend on."""
     return events.Intake(
-        delivery(settings), settings.pseudonym_key, identity_rules(settings), settings.catalogue
+        delivery(settings),
+        settings.pseudonym_key,
+        identity_rules(settings),
+        settings.catalogue,
+        consent(settings),
     )
 
 

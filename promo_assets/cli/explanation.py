@@ -47,8 +47,8 @@ inner join (
 where items.user_id = $user order by items.kind, items.kind_rank
 """
 OFFERED = """
-select offer_id, items, items_reason from recommendations.user_offers
-where user_id = $user and as_of_date = $day and is_assigned
+select * from recommendations.user_offers
+where user_id = $user and as_of_date = $day order by offer_rank
 """
 EFFECTS = "select * from strategy.offer_effects where as_of_date = $day order by segment, offer_id"
 KNOWN = """
@@ -84,7 +84,8 @@ def explain(user: str, day: date, read: Read, settings: Settings) -> str:
     lines += _future(row(read, FUTURE, keys))
     lines += _segment(row(read, SEGMENT, keys))
     lines += _propensity(snapshot, row(read, SCORE, keys), settings)
-    lines += _products(read(ITEMS, keys), row(read, OFFERED, keys))
+    lines += _products(read(ITEMS, keys))
+    lines += _promotions(read(OFFERED, keys))
     lines += _offers(read, keys, settings)
     lines += _decision(row(read, ASSIGNMENT, keys), day)
     return "\n".join(lines)
@@ -183,8 +184,8 @@ def _propensity(
         yield _told("", f"{moves} it ({reason.weight:+.2f} log-odds): {reason.words}")
 
 
-def _products(items: pl.DataFrame, offered: Mapping[str, Any] | None) -> Iterator[str]:
-    """The newest lists of products with reasons, and what the assigned offer carries."""
+def _products(items: pl.DataFrame) -> Iterator[str]:
+    """The newest lists of products with reasons."""
     if not items.height:
         yield _told("Products", "none: the user dealt with no item in 90 days, or allows no offers")
     kinds = {"repeat": "to buy again", "explore": "to try", "complement": "with what they buy"}
@@ -195,11 +196,23 @@ def _products(items: pl.DataFrame, offered: Mapping[str, Any] | None) -> Iterato
             told = ", ".join(_product(item) for item in of_kind.iter_rows(named=True))
             yield _told(title, f"{words}: {told}")
             title = ""
-    if offered is not None:
+
+
+def _promotions(offered: pl.DataFrame) -> Iterator[str]:
+    """The day's offers of the user in order, with reasons, and what the assigned one carries."""
+    if not offered.height:
+        yield _told("Promotions", "none listed: no offer is possible, or lists are older")
+    title = "Promotions"
+    for offer in offered.iter_rows(named=True):
+        net = offer["expected_value"] - offer["expected_cost"]
         yield _told(
-            "Carries",
-            f"{offered['offer_id']}: {offered['items'] or 'nothing'} ({offered['items_reason']})",
+            title, f"{offer['offer_rank']}. {offer['offer_id']}: {offer['reason']}, net {net:+.4f}"
         )
+        title = ""
+        if offer["is_assigned"]:
+            yield _told(
+                "", f"   assigned, carries {offer['items'] or 'nothing'} ({offer['items_reason']})"
+            )
 
 
 def _product(item: Mapping[str, Any]) -> str:

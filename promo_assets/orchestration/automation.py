@@ -42,6 +42,7 @@ DIMENSIONS = dg.AssetSelection.assets(
     "core/offers",
     "core/device_links",
     "core/consents",
+    "core/consent_purposes",
 )
 DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS) - DIMENSIONS - TRAINING
 REPORT = dg.AssetSelection.assets("report/daily_report", "strategy/export")

@@ -2,9 +2,10 @@
 
 Repeat: an item's count in the user's last baskets, decayed, plus a share of the plain count, plus
 its popularity. Explore: items not in those baskets, by their likeness to what is (BM25 neighbours)
-plus popularity, a few of each category at most; where likeness names too few, what the user's
-segment buys most. Complement (跨界): what joins baskets with their items by association rules,
-from another category. Not here: how the weights are learned (``evaluation.py``).
+plus popularity, a few of each category at most; where likeness names too few, or nothing was bought
+yet, what the user's segment buys most as well. Complement (跨界): what joins baskets with their
+items by association rules, from another category. Not here: how the weights are learned
+(``evaluation.py``).
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ SEEN = 0.3
 """What an item weighs that the user looked at that day, where one just bought weighs 1."""
 LIKENESS = 0.1
 """An explore item's score is this x (likeness + popularity): below what was bought lately."""
+NEWCOMER = 0.1
+"""What likeness counts of that for who has bought nothing: a few looks say less of what somebody
+will buy than what everybody does (docs/recommendations.md, where it was chosen)."""
 COMPLEMENTS = 3
 REPEAT, EXPLORE, COMPLEMENT = "repeat", "explore", "complement"
 
@@ -113,7 +117,8 @@ def explore_scores(interest: csr_matrix, bought: csr_matrix, model: Model) -> cs
     row = rows_of(scores)
     most = np.zeros(scores.shape[0])
     np.maximum.at(most, row, scores.data)
-    scores.data = LIKENESS * (scores.data / most[row] + model.popularity[scores.indices])
+    known = np.where(_newcomers(bought), NEWCOMER, 1.0)[row]
+    scores.data = LIKENESS * (known * scores.data / most[row] + model.popularity[scores.indices])
     return scores
 
 
@@ -204,12 +209,18 @@ def without(scores: csr_matrix, excluded: csr_matrix) -> csr_matrix:
     return csr_matrix((scores.data[kept], scores.indices[kept], ends), scores.shape)
 
 
+def _newcomers(bought: csr_matrix) -> npt.NDArray[np.bool_]:
+    """[visits]: who has bought nothing yet."""
+    return np.diff(bought.indptr) == 0
+
+
 def _favourites(
     visits: Visits, alike: pl.DataFrame, bought: csr_matrix, model: Model
 ) -> pl.DataFrame:
-    """What the segment buys most, or all do, for visits to which likeness names too few items."""
+    """What the segment buys most, or all do, for newcomers and for visits to which likeness names
+    too few items."""
     named = np.bincount(alike["visit"].to_numpy(), minlength=len(visits.at))
-    visit = np.flatnonzero(named < EXPLORED)
+    visit = np.flatnonzero((named < EXPLORED) | _newcomers(bought))
     known = pl.col("segment").is_in(model.favourites["segment"].unique().implode())
     few = pl.DataFrame({"visit": visit, "segment": visits.segment.gather(visit)}).with_columns(
         segment=pl.when(known).then("segment").otherwise(pl.lit(""))

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from promo_assets.contract.events import EQUAL_ROWS_KEPT, EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.tables import TableContract
+from promo_assets.people.consent import ConsentRule
 from promo_assets.people.identifiers import (
     Spellings,
     identifier_sql,
@@ -45,12 +46,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Intake:
     """What the group depends on: the delivery, the key of pseudonyms (None for public data), the
-    rules of identity, and the offer catalogue's file."""
+    rules of identity, the offer catalogue's file, and what consent an offer needs."""
 
     delivery: Delivery
     pseudonym_key: SecretStr | None
     identity_rules: Rules
     catalogue: Path
+    consent: ConsentRule
 
 
 CALENDAR = (date(2000, 1, 1), date(2050, 1, 1))
@@ -398,6 +400,14 @@ def gate_limits(production: Production, intake: Intake) -> pl.DataFrame:
         return production.frame(open_source(intake.delivery).gates.limits())
 
 
+def consent_purposes(production: Production, intake: Intake) -> pl.DataFrame:
+    """What consent an offer needs, so that gates can check it anew."""
+    rule = intake.consent
+    return production.frame(
+        [{"purpose": name, "unknown_allowed": rule.unknown_allowed} for name in rule.purposes]
+    )
+
+
 def calendar(production: Production) -> pl.DataFrame:
     """Every day of `CALENDAR` with its weekday and week."""
     import polars as pl
@@ -422,6 +432,7 @@ def tables(contracts: Mapping[str, TableContract], intake: Intake) -> list[Table
         "core.offers": partial(offers, intake=intake),
         "core.device_links": partial(device_links, intake=intake),
         "core.consents": partial(consents, intake=intake),
+        "core.consent_purposes": partial(consent_purposes, intake=intake),
     }
     version = "1"
     return [

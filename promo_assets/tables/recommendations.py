@@ -14,7 +14,7 @@ from promo_assets.contract.days import week_of
 from promo_assets.contract.tables import TableContract
 from promo_assets.people.consent import ConsentRule, barred_sql
 from promo_assets.strategy.offers.catalogue import MOST_CAP_DAYS
-from promo_assets.tables.strategy import Given, catalogue_of, users_parameters, users_sql
+from promo_assets.tables.strategy import Drawn, Given, catalogue_of, users_parameters, users_sql
 from promo_assets.tables.table import Production, Table
 
 if TYPE_CHECKING:
@@ -347,11 +347,13 @@ def user_offers(production: Production, given: Recommending) -> pl.DataFrame:
         bounds,
     )
     sent = production.read(SENT, bounds)
+    drawn_before = Drawn(production.read, production.days, catalogue)
     carrying = _carrying(production, bounds, users, sent, catalogue)
     frames = [production.frame()]
     for (day,), of_day in users.partition_by("as_of_date", as_dict=True).items():
         known = effects.filter(pl.col("as_of_date") == day)
         mask = eligible(of_day, catalogue, day, given.deciding.margin_rate).mask
+        mask[:, drawn_before.exhausted(day)] = False
         worth = candidate_values(of_day, known, catalogue, mask, given.deciding.margin_rate)
         told = of_day.select("as_of_date", "user_id", "segment").with_row_index("user")
         drawn = told.join(sent, on=["as_of_date", "user_id"], how="left", maintain_order="left")
@@ -655,7 +657,7 @@ def tables(contracts: Mapping[str, TableContract], given: Recommending) -> list[
             contracts["recommendations.user_items"],
             "recommendations",
             partial(user_items, given=given),
-            version,
+            "2",
             inputs={
                 "core.events": HISTORY_DAYS,
                 "core.identities": 0,
@@ -674,7 +676,7 @@ def tables(contracts: Mapping[str, TableContract], given: Recommending) -> list[
             contracts["recommendations.user_offers"],
             "recommendations",
             partial(user_offers, given=given),
-            version,
+            "2",
             grid="day_segment",
             inputs={
                 "recommendations.user_items": LISTED_DAYS,

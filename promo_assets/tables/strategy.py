@@ -278,7 +278,7 @@ def decided(
     from promo_assets.strategy.offers.rules import eligible
 
     catalogue = catalogue_of(given.catalogue)
-    drawn = _Drawn(read, days, catalogue)
+    drawn = Drawn(read, days, catalogue)
     for day, users, effects in _days(read, days, SEGMENTS, given, known):
         mask = eligible(users, catalogue, day, given.margin_rate).mask
         candidates = decisions.candidate_values(
@@ -334,10 +334,11 @@ def budget_prices(production: Production, given: Given) -> pl.DataFrame:
     return production.frame(rows)
 
 
-class _Drawn:
+class Drawn:
     """How often each offer that has a stock was drawn, by day."""
 
     def __init__(self, read: Read, days: Window, catalogue: Catalogue) -> None:
+        self.offers = catalogue.offers
         limited = {offer.id for offer in catalogue.offers if offer.stock is not None}
         start = days.start - timedelta(days=STOCK_DAYS - 1)
         rows = read(DRAWN, {"start": start, "end": days.end}).iter_rows() if limited else ()
@@ -351,6 +352,14 @@ class _Drawn:
             if first <= at <= day:
                 drawn[offer] = drawn.get(offer, 0) + count
         return drawn
+
+    def exhausted(self, day: date) -> list[bool]:
+        """By offer of the catalogue: whether all of its stock was drawn up to ``day``."""
+        drawn = self.by(day)
+        return [
+            offer.stock is not None and drawn.get(offer.id, 0) >= offer.stock
+            for offer in self.offers
+        ]
 
 
 def holdout_effects(production: Production, given: Given) -> pl.DataFrame:

@@ -362,6 +362,34 @@ def test_explain_fits_a_screen_and_agrees_with_what_was_published(
     assert again.out.splitlines()[1:] == told.out.splitlines()[1:]
 
 
+def test_explain_lists_the_days_promotions_in_order_with_reasons(
+    promo: Promo, open_shop: Shop
+) -> None:
+    user = pseudonym("user-04", "account", KEY)
+    open_shop.query(
+        f"delete from recommendations.user_offers where user_id = '{user}';"
+        " insert into recommendations.user_offers values"
+        f" (date '2024-01-30', '{user}', 'loyal', 'five_off', 2, 1, 1.5, true, 'may lose', 'tea',"
+        " 'bought often'),"
+        f" (date '2024-01-30', '{user}', 'loyal', 'letter', 1, 2, 0.5, false, 'should earn', null,"
+        " null),"
+        f" (date '2024-01-29', '{user}', 'loyal', 'older', 1, 2, 0.5, false, 'was', null, null);"
+        " select 1"
+    )
+    told = of_shop(open_shop, promo)("explain", "user-04", "--date", "2024-01-30").out
+    lines = told.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("Promotions"))
+    assert [line[12:] for line in lines[first : first + 3]] == [
+        "1. letter: should earn, net +1.5000",
+        "2. five_off: may lose, net -0.5000",
+        "   assigned, carries tea (bought often)",
+    ]
+    assert not any("older" in line for line in lines if "1." in line)
+    open_shop.query(f"delete from recommendations.user_offers where user_id = '{user}'; select 1")
+    none = of_shop(open_shop, promo)("explain", "user-04", "--date", "2024-01-30").out
+    assert "Promotions  none listed" in none
+
+
 def test_an_export_is_matched_with_the_shops_own_ids(
     promo: Promo, open_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ DAYS = 30
 WEEKS = 4
 WITHOUT_LINEAGE = {
     "core.calendar",
+    "core.consent_purposes",
     "core.consents",
     "core.device_links",
     "core.event_types",

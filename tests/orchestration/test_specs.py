@@ -22,6 +22,7 @@ GRAPH = {
     "events": {
         "raw/events",
         "core/calendar",
+        "core/consent_purposes",
         "core/consents",
         "core/device_links",
         "core/event_types",

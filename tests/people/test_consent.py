@@ -12,12 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promo_assets import installation
-from promo_assets.people.consent import barred_sql
+from promo_assets.contract.project import EXPECTATIONS
+from promo_assets.contract.tables import load_contract
+from promo_assets.people.consent import ConsentRule, barred_sql
 from promo_assets.settings import Settings
 
 FIRST = date(2024, 1, 1)
 DAYS = 8
 USERS = ("anna", "anna-2", "ben")
+GATE = next(
+    expectation.query
+    for expectation in load_contract(EXPECTATIONS / "recommendations/user_items.yaml").expectations
+    if expectation.name == "nobody_without_consent_is_listed"
+)
+"""What checks the rule anew."""
 
 Statement = tuple[str, str, bool, int | None]
 """identifier, purpose, granted, day (null = always)"""
@@ -38,7 +46,8 @@ def barred(
     changes: Sequence[Change] = (),
     **told: str,
 ) -> dict[tuple[int, str], str | None]:
-    """Why each of `USERS` is barred on each day."""
+    """Why each of `USERS` is barred on each day, as the gate of recommendations finds."""
+    rule = installation.consent(Settings(_env_file=None, **told))  # type: ignore[arg-type]
     with duckdb.connect() as connection:
         connection.execute("create schema core")
         connection.execute(
@@ -71,10 +80,32 @@ def barred(
         )
         rows = connection.execute(
             barred_sql(users),
-            {"start": FIRST, "end": day_of(DAYS)}
-            | installation.consent(Settings(_env_file=None, **told)).parameters,  # type: ignore[arg-type]
+            {"start": FIRST, "end": day_of(DAYS)} | rule.parameters,
         ).fetchall()
+        found = found_by_the_gate(connection, rule)
+    assert sorted(found) == sorted((day, user) for day, user, reason in rows if reason)
     return {((day - FIRST).days, user): reason for day, user, reason in rows}
+
+
+def found_by_the_gate(
+    connection: duckdb.DuckDBPyConnection, rule: ConsentRule
+) -> list[tuple[date, str]]:
+    """Of all `USERS` on all days."""
+    connection.execute("create table core.consent_purposes (purpose text, unknown_allowed boolean)")
+    connection.executemany(
+        "insert into core.consent_purposes values (?, ?)",
+        [(purpose, rule.unknown_allowed) for purpose in rule.purposes],
+    )
+    connection.execute(
+        "create table days as select day from core.calendar where day >= ? and day < ?",
+        [FIRST, day_of(DAYS)],
+    )
+    connection.execute(
+        "create table listed as select day as as_of_date, unnest(['anna', 'anna-2', 'ben'])"
+        " as user_id from days"
+    )
+    query = GATE.replace("{batch}", "listed").replace("{window}", "days")
+    return [(day, user) for day, user, *_ in connection.execute(query).fetchall()]
 
 
 def days_without_consent(user: str, *told: object, **settings: str) -> list[int]:

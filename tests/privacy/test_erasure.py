@@ -377,6 +377,39 @@ def test_of_a_shared_device_only_the_persons_own_rows_go(
     assert left("audit.erased", "key") == sorted(map(hash_of, person.pseudonyms))
 
 
+def test_what_is_recommended_to_any_account_of_the_person_goes_and_sums_stay(
+    identified: duckdb.DuckDBPyConnection,
+) -> None:
+    by_user = ("recommendations.user_items", "recommendations.user_offers")
+    sums = tuple(
+        name
+        for name, contract in CONTRACTS.items()
+        if contract.schema_name == "recommendations" and name not in by_user
+    )
+    identified.execute("create schema recommendations")
+    for name in (*by_user, *sums):
+        columns = ", ".join(f"{key} {kind}" for key, kind in CONTRACTS[name].types.items())
+        identified.execute(f"create table {name} ({columns})")
+    for name in by_user:
+        for user in ("ann", "ann3", "bob"):
+            identified.execute(
+                f"insert into {name} by name select date '2024-01-06' as as_of_date, ? as user_id",
+                [user],
+            )
+    for name in sums:
+        identified.execute(f"insert into {name} by name select date '2024-01-01' as week")
+
+    person = person_of(["ann3"], identified)
+    names = erasure.Names(person.pseudonyms, "ann3")
+    deleted = erasure.delete_rows(person, names, identified, CONTRACTS)
+
+    assert {name: deleted[name] for name in by_user} == dict.fromkeys(by_user, 2)
+    for name in by_user:
+        assert identified.execute(f"select user_id from {name}").fetchall() == [("bob",)]
+    for name in sums:
+        assert identified.execute(f"select count(*) from {name}").fetchall() == [(1,)]
+
+
 # Kills.
 
 KILLING = """

@@ -142,15 +142,33 @@ def test_explore_holds_few_of_a_category() -> None:
     assert named.count(None) > 0
 
 
-def test_who_bought_nothing_gets_what_is_like_what_they_saw_then_what_others_buy() -> None:
-    similar = csr_matrix(([1.0], ([3], [28])), (len(NAMES),) * 2)
+def test_who_bought_nothing_gets_what_others_buy_and_what_is_like_what_they_saw() -> None:
+    similar = csr_matrix(([1.0], ([3], [10])), (len(NAMES),) * 2)
     empty = baskets_of(lines().head(0), NAMES, "event_date")
     seen = csr_matrix(([1.0], ([0], [3])), (1, len(NAMES)))
     visit = Visits(np.array([-1]), np.array([0]), pl.Series(["new"]), seen)
     found = recommend(visit, empty, model(similar=similar))
     assert "repeat" not in found["kind"].to_list()
-    assert found["item"].to_list()[0] == 28
-    assert found.filter(pl.col("kind") == "explore").height == EXPLORED
+    new = found.filter(pl.col("kind") == "explore")
+    # Item 10 has share .59, and .1 for its likeness: between those with .72 and with .69.
+    assert new["item"].to_list() == [*range(7), 10, 7, 8]
+
+
+def test_a_purchase_makes_likeness_count_in_full() -> None:
+    near = [(3, item) for item in range(15, 29)]
+    rows, columns = zip(*near, strict=True)
+    similar = csr_matrix((np.linspace(1.0, 0.9, len(near)), (rows, columns)), (len(NAMES),) * 2)
+    one = pl.DataFrame({"user_id": ["u"], "event_date": [FIRST], "item_id": ["i03"]})
+    bought = baskets_of(one, NAMES, "event_date")
+    seen = csr_matrix(([1.0], ([0], [3])), (1, len(NAMES)))
+    empty = baskets_of(one.head(0), NAMES, "event_date")
+    nobody = Visits(np.array([-1]), np.array([0]), pl.Series([""]), seen)
+    told = [
+        recommend(visit, baskets, model(similar=similar)).filter(pl.col("kind") == "explore")
+        for visit, baskets in ((visits(bought), bought), (nobody, empty))
+    ]
+    assert set(told[0]["item"]) <= set(columns)
+    assert told[1]["item"].to_list()[:3] == [0, 1, 2]
 
 
 def test_a_basket_of_ten_thousand_items_and_a_user_of_many_events_are_bounded() -> None:

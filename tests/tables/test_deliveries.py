@@ -19,6 +19,7 @@ from promo_assets.contract.days import Window
 from promo_assets.contract.project import EXPECTATIONS
 from promo_assets.contract.tables import load_contracts
 from promo_assets.gates.audit import Auditor
+from promo_assets.people.consent import ConsentRule
 from promo_assets.people.links import Rules
 from promo_assets.sources import Delivery, SourceError, open_source
 from promo_assets.sources.deliveries import Late, accept, late_days
@@ -62,7 +63,7 @@ class Shop:
 
     def serve(self, delivery: Delivery) -> None:
         self.delivery = delivery
-        intake = Intake(delivery, KEY, Rules(), Path("offers.yaml"))
+        intake = Intake(delivery, KEY, Rules(), Path("offers.yaml"), ConsentRule((), False))
         made = tables(load_contracts(EXPECTATIONS), intake)
         (self.raw,) = (table for table in made if table.contract.table == "raw.events")
 

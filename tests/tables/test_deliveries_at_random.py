@@ -27,6 +27,7 @@ from pydantic import SecretStr
 from promo_assets.contract.days import Window
 from promo_assets.contract.project import EXPECTATIONS
 from promo_assets.contract.tables import load_contracts
+from promo_assets.people.consent import ConsentRule
 from promo_assets.people.links import Rules
 from promo_assets.sources import Delivery, open_source
 from promo_assets.sources.deliveries import accept, late_days
@@ -65,7 +66,9 @@ class Deliveries(RuleBasedStateMachine):
         self.delivery = Delivery(
             f"files:{place / 'shop'}", place / "shop", FIRST, "UTC", place / "inventory.sqlite"
         )
-        self.intake = Intake(self.delivery, KEY, Rules(), Path("offers.yaml"))
+        self.intake = Intake(
+            self.delivery, KEY, Rules(), Path("offers.yaml"), ConsentRule((), False)
+        )
         self.warehouse = Warehouse.at(
             place / "w.duckdb", memory_limit="500MB", threads=1, spill=place / "spill"
         )

@@ -1,4 +1,4 @@
-"""Recommendations as tables: a day alone is the same, no future is known, gates find."""
+"""Recommendations as tables: a day alone is the same, no future is known."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from promo_assets.contract.tables import load_contracts
 from promo_assets.tables import recommendations
 from promo_assets.tables.recommendations import Recommending
 from promo_assets.tables.table import Production
+from tests.support.shop import OFFERS
 
 if TYPE_CHECKING:
     from tests.support.shop import Rows, Shop
@@ -141,53 +142,20 @@ def test_no_events_and_no_items_give_no_rows(new_shop: Shop) -> None:
     assert found == dict.fromkeys(PRODUCERS, 0) | {"blends": 1}
 
 
-MUTATED = {
-    ("user_offers", "offers_are_in_order"): "offer_rank = offer_rank + 1",
-    ("user_offers", "assigned_offers_are_those_of_assignments"): "is_assigned = not is_assigned",
-    ("user_offers", "offers_are_in_the_catalogue"): "offer_id = 'gone'",
-    ("user_items", "lists_are_in_order"): "score = 1000 where kind_rank = 2",
-    ("user_items", "kinds_are_apart"): "times_bought = 0 where kind = 'repeat'",
-    ("user_items", "users_dealt_with_items"): "user_id = 'nobody'",
-    ("item_neighbours", "neighbours_are_ranked"): "neighbour_id = item_id",
-    ("item_popularity", "popularity_is_ranked"): "share = 0",
-    ("blends", "weights_are_sane"): "purchases = -1",
-}
-
-
-@pytest.mark.parametrize(("table", "audit"), MUTATED)
-def test_the_gate_finds_a_wrong_row(thirty_days: Shop, table: str, audit: str) -> None:
-    contract = CONTRACTS[f"recommendations.{table}"]
-    (expectation,) = [item for item in contract.expectations if item.name == audit]
-    query = expectation.query.replace("{batch}", "batch").replace("{window}", "audited")
-    with opened(thirty_days) as connection:
-        connection.execute(
-            f"create or replace temp table batch as from {contract.table};"
-            f" create or replace temp table audited as"
-            f" select distinct {contract.window} as day from batch"
-        )
-        assert connection.execute(query).fetchall() == []
-        connection.execute(f"update batch set {MUTATED[table, audit]}")
-        assert connection.execute(query).fetchall()
-
-
-def test_the_gate_of_rules_finds_what_does_not_follow() -> None:
-    contract = CONTRACTS["recommendations.basket_rules"]
-    rule = (date(2024, 1, 8), "product", 1, "a", 1, "b", 40, 50, 30, 200, 0, 0.15, 0.75, 0.6, 0.85,
-            3.0, 2.3, 3.9, 0.1, 3.0, 1e-9, 1e-8, 10)  # fmt: skip
-    connection = duckdb.connect()
-    columns = ", ".join(f"{key} {kind}" for key, kind in contract.types.items())
-    connection.execute(f"create table batch ({columns})")
-    connection.execute(f"insert into batch values ({', '.join('?' * len(rule))})", rule)
-    queries = {
-        item.name: item.query.replace("{batch}", "batch")
-        for item in contract.expectations
-        if item.query
-    }
-    assert [connection.execute(query).fetchall() for query in queries.values()] == [[], []]
-    for name, change in (
-        ("rules_mean_what_they_say", "lift = 2"),
-        ("ranks_have_no_gap", "rule_rank = 2"),
-    ):
-        connection.execute(f"begin; update batch set {change}")
-        assert connection.execute(queries[name]).fetchall()
-        connection.execute("rollback")
+def test_an_offer_whose_stock_is_drawn_up_is_not_listed(open_shop: Shop) -> None:
+    day = open_shop.day(24)
+    offers = open_shop.settings.catalogue
+    with opened(open_shop) as connection:
+        before = produced(connection, open_shop, "user_offers", day)
+        ((drawn,),) = connection.execute(
+            "select count(*) from core.events where offer_id = 'five_off'"
+            " and event_type in ('offer_sent', 'offer_withheld') and event_date <= ?",
+            [day],
+        ).fetchall()
+        listed = {}
+        for stock in (drawn, drawn + 1):
+            offers.write_text(OFFERS.replace("value: 5.00", f"stock: {stock}, value: 5.00"))
+            listed[stock] = produced(connection, open_shop, "user_offers", day)
+    assert "five_off" in {row[3] for row in before}
+    assert "five_off" not in {row[3] for row in listed[drawn]}
+    assert listed[drawn + 1] == before
