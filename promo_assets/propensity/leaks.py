@@ -3,7 +3,8 @@
 Two controls, each of one feature at a time. *Implausible*: no behaviour of the past ranks buyers as
 well as that. *Time-shuffled*: each user's values are shuffled among their weeks. What tells who the
 user is stays, what tells of the week to come goes; the past tells little of a single week beyond
-the user's habits, the future tells it all. Not here: leaks of whole lives (a total that counts
+the user's habits, the future tells it all. A cart of yesterday tells of one week, too, so only what
+ranks better than such intent is refused. Not here: leaks of whole lives (a total that counts
 future orders in every week alike), which only a change of the future shows.
 """
 
@@ -20,6 +21,8 @@ from promo_assets.propensity.dataset import feature_matrix, labels
 IMPLAUSIBLE_AUC = 0.95
 SHUFFLED_DROP = 0.10
 """Bounds of a single feature's AUC, and of what shuffling takes of it."""
+INTENT_AUC = 0.80
+"""What intent, such as a full cart, may tell of the week to come: up to it nothing is shuffled."""
 ERRORS = 3
 """Standard errors beyond a bound."""
 MOST_USERS = 1000
@@ -80,7 +83,8 @@ def find_leaks(frame: pl.DataFrame, names: Sequence[str], seed: int) -> list[Lea
     plain, shuffled = _aucs(values, y), _aucs(values[weeks], y)
     implausible = IMPLAUSIBLE_AUC + ERRORS * _error(IMPLAUSIBLE_AUC, rarer)
     dropped = SHUFFLED_DROP + ERRORS * _error(0.5, rarer)
-    found = np.flatnonzero((plain > implausible) | (plain - shuffled > dropped))
+    fell = (plain > INTENT_AUC) & (plain - shuffled > dropped)
+    found = np.flatnonzero((plain > implausible) | fell)
     return [
         Leak(names[place], float(plain[place]), float(shuffled[place]))
         for place in found[np.argsort(-plain[found], kind="stable")]

@@ -45,6 +45,11 @@ def test_a_planted_leak_is_found_whichever_way_it_points(
     assert found(planted(frame, noise, sign)) == ["spend_next"]
 
 
+def test_intent_that_tells_of_one_week_is_no_leak(frame: pl.DataFrame) -> None:
+    """A cart of yesterday ranks well, and shuffling takes it away; so would a leak of so little."""
+    assert found(planted(frame, 1.2)) == []
+
+
 def test_a_leak_that_is_missing_for_all_but_buyers_is_found(frame: pl.DataFrame) -> None:
     missing = frame.with_columns(next_order_value=pl.when("label").then(1.0))
     assert found(missing) == ["next_order_value"]
