@@ -235,6 +235,7 @@ CHANGES = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unknown", ["deny", "allow"])
 @settings(max_examples=40, deadline=None)
 @given(

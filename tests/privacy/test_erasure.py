@@ -248,6 +248,7 @@ def test_what_can_not_be_cleaned_is_listed(open_shop: Shop) -> None:
     assert json.loads(done.receipt.read_text())["verified"]["still_named_in"] == done.left
 
 
+@pytest.mark.slow
 def test_the_sources_own_folder_is_left_to_the_source(open_shop: Shop) -> None:
     settings = open_shop.settings.model_copy(
         update={"source": f"files:{open_shop.settings.home / 'own'}"}
@@ -288,6 +289,7 @@ def test_a_log_that_is_in_use_stops_the_erasure_before_any_row_is_deleted(
     assert erase(open_shop).left == {}
 
 
+@pytest.mark.slow
 def test_a_pseudonym_of_an_export_names_the_person_too(open_shop: Shop) -> None:
     assert erase(open_shop, NAME).tables["core.events"] > 0
     assert named_in(open_shop.settings.home, NAME) == set()

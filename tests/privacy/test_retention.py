@@ -128,6 +128,7 @@ def test_a_run_that_was_killed_after_deleting_is_finished_by_the_next(open_shop:
     assert "written anew" in removed(open_shop, FEATURES_END)
 
 
+@pytest.mark.slow
 def test_the_job_does_what_the_command_does(open_shop: Shop) -> None:
     jobs = {job.name: job for job in build_definitions(open_shop.settings).jobs or ()}
     with open_instance(open_shop.settings.places) as instance:

@@ -46,6 +46,7 @@ def bench(tmp_path: Path) -> Bench:
     return run
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_told_and_is_no_failure(bench: Bench) -> None:
     told = bench("misses", "passes")
     assert (told.returncode, told.stderr) == (0, "")

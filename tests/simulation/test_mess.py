@@ -83,6 +83,7 @@ def expected(folder: Folder, *keys: str) -> pl.DataFrame:
     return rows.group_by(keys).agg(pl.col("rows").sum()).sort(keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
 def test_rejected_rows_are_exactly_those_of_the_truth(
     made: Made, tmp_path: Path, kind: str

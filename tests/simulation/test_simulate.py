@@ -31,6 +31,7 @@ def test_another_seed_is_another_shop(made: Made, tmp_path: Path) -> None:
     assert one.manifest.rows != two.manifest.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("assignment", "mess"), [("none", "none"), ("random", "wild")])
 def test_a_shop_played_day_by_day_is_the_shop_played_at_once(
     made: Made, tmp_path: Path, assignment: str, mess: str

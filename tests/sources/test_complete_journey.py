@@ -86,6 +86,7 @@ def test_every_redemption_finds_a_basket_of_its_shop_day(year) -> None:
     assert without == 0
 
 
+@pytest.mark.slow
 def test_a_day_alone_gives_the_rows_that_the_year_gives(year, source) -> None:
     day = Window(date(2017, 5, 10), date(2017, 5, 11))
     query = source.take(day, year).query

@@ -64,6 +64,7 @@ def on(offset: int) -> Window:
     return Window(day(offset), day(offset + 1))
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_and_the_covariate_narrows_them() -> None:
     covered, errors = 0, []
     for seed in range(200):
