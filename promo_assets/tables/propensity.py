@@ -383,6 +383,7 @@ def model_of(store: ModelStore, version: int, sha256: str) -> PropensityModel:
 def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[Table]:
     """The group's tables."""
     version = f"2+horizon{learning.horizon_days}"
+    trusting = "".join(f"+{name}" for name in sorted(learning.trusted))
     week_behind = learning.horizon_days
     return [
         Table(
@@ -399,7 +400,7 @@ def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[T
             contracts["propensity.trainings"],
             "propensity",
             partial(trainings, learning=learning),
-            version,
+            f"3+horizon{learning.horizon_days}{trusting}",
             grid="week",
             weekly={"propensity.training_set": (1 - HISTORY_WEEKS, 0)},
             kinds=frozenset({"lightgbm", "mlflow", "table"}),

@@ -657,7 +657,7 @@ def tables(contracts: Mapping[str, TableContract], given: Recommending) -> list[
             contracts["recommendations.user_items"],
             "recommendations",
             partial(user_items, given=given),
-            "2",
+            "3",
             inputs={
                 "core.events": HISTORY_DAYS,
                 "core.identities": 0,
@@ -676,7 +676,7 @@ def tables(contracts: Mapping[str, TableContract], given: Recommending) -> list[
             contracts["recommendations.user_offers"],
             "recommendations",
             partial(user_offers, given=given),
-            "2",
+            "3",
             grid="day_segment",
             inputs={
                 "recommendations.user_items": LISTED_DAYS,
