@@ -67,7 +67,7 @@ def test_a_stopped_run_says_one_line_and_is_cancelled(new_shop: Shop) -> None:
     ) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        assert first.split()[:4] == ["items,", "users,", "offers", "1/8"]
+        assert first.split()[:4] == ["items,", "users,", "offers", "1/9"]
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         _, err = process.communicate(timeout=60)
