@@ -80,11 +80,12 @@ def find_leaks(frame: pl.DataFrame, names: Sequence[str], seed: int) -> list[Lea
         return []
     values = feature_matrix(rows, names)
     weeks = np.lexsort((rng.random(len(users)), users))
-    plain, shuffled = _aucs(values, y), _aucs(values[weeks], y)
+    plain = _aucs(values, y)
+    shuffled, ranking = plain.copy(), plain > INTENT_AUC
+    shuffled[ranking] = _aucs(values[weeks][:, ranking], y)
     implausible = IMPLAUSIBLE_AUC + ERRORS * _error(IMPLAUSIBLE_AUC, rarer)
     dropped = SHUFFLED_DROP + ERRORS * _error(0.5, rarer)
-    fell = (plain > INTENT_AUC) & (plain - shuffled > dropped)
-    found = np.flatnonzero((plain > implausible) | fell)
+    found = np.flatnonzero((plain > implausible) | (plain - shuffled > dropped))
     return [
         Leak(names[place], float(plain[place]), float(shuffled[place]))
         for place in found[np.argsort(-plain[found], kind="stable")]
