@@ -101,6 +101,12 @@ class Written:
         return frozenset(self.blocked.keys() | self.waiting.keys())
 
     @property
+    def reasons(self) -> dict[date, Reason]:
+        """Why each of these days is not published, as what follows from it is told."""
+        blocked = {day: Reason(_place(self.target, day), why) for day, why in self.blocked.items()}
+        return {**self.waiting, **blocked}
+
+    @property
     def nothing_published(self) -> bool:
         """Whether no day at all was published."""
         window = self.target.window
@@ -127,18 +133,22 @@ def write(
     waits: dict[date, Reason] = {}
     error: WaitingError | None = None
     for piece in asked.by_week if table.apart else _bounded(table, asked, warehouse):
-        if piece.window and (reason := _cut_off(table, pieces)):
-            waits |= dict.fromkeys(piece.window.days, reason)
-            continue
         try:
-            pieces.append(_write(table, piece, run, warehouse, auditor))
+            written = _write(table, piece, run, warehouse, auditor)
         except WaitingError as waiting_:
-            error = waiting_
-            waits |= waiting_.reasons
+            error, held = error or waiting_, waiting_.reasons
+            waits |= held
         else:
-            finished(pieces[-1])
+            pieces.append(written)
+            finished(written)
+            held = written.reasons
+        if held and asked.window and table.contract.table in table.inputs:
+            # What reads itself goes no further than the day that it lacks.
+            left = [day for day in asked.window.days if day > max(held)]
+            waits |= dict.fromkeys(left, held[min(held)])
+            break
     if not pieces and error:
-        raise error
+        raise WaitingError(str(error), waits) from error
     return _together(pieces, waits)
 
 
@@ -188,17 +198,6 @@ def _expected_rows(
     return dict.fromkeys(window.days, least) | {day: max(int(n), least) for day, n in counted}
 
 
-def _cut_off(table: Table, pieces: list[Written]) -> Reason | None:
-    """What the rest waits for: a table that reads itself stops where a day is held back."""
-    if not pieces or table.contract.table not in table.inputs or not pieces[-1].held_back:
-        return None
-    last, day = pieces[-1], min(pieces[-1].held_back)
-    part = last.target.parts[0] if last.target.parts else ""
-    if day in last.waiting:
-        return last.waiting[day]
-    return Reason(Place(table.contract.table, day, part), last.blocked[day])
-
-
 def _write(
     table: Table, asked: Request, run: Run, warehouse: Warehouse, auditor: Auditor
 ) -> Written:
@@ -241,7 +240,7 @@ def _write(
         drop_leftovers(connection, contract.table, run.alive)
         if table.then and published.rows:
             table.then(reader(connection))
-        causes = _causes(connection, contract.table, blocked, target)
+        causes = _causes(connection, blocked, target)
     followers = {day: reason for day, reason in causes.items() if isinstance(reason, Reason)}
     run.log(
         f"{contract.table} {window or ''}: {staged_rows:,} rows staged, {published.total:,} "
@@ -331,15 +330,19 @@ def _blocked(table: Table, verdict: Verdict, target: Slice) -> set[date]:
 
 
 def _causes(
-    connection: duckdb.DuckDBPyConnection, table: str, blocked: Collection[date], target: Slice
+    connection: duckdb.DuckDBPyConnection, blocked: Collection[date], target: Slice
 ) -> dict[date, str | Reason]:
     """Of each blocked day what is wrong with it, or which blocked day it waits for."""
-    part = target.parts[0] if target.parts else ""
     causes: dict[date, str | Reason] = {}
     last = None
     for day in sorted(blocked):
-        cause = cause_of(connection, table, day, part)
+        place = _place(target, day)
+        cause = cause_of(connection, *place)
         if cause is not None:
-            last = Reason(Place(table, day, part), cause)
-        causes[day] = cause or last or Reason(Place(table, day, part))
+            last = Reason(place, cause)
+        causes[day] = cause or last or Reason(place)
     return causes
+
+
+def _place(target: Slice, day: date) -> Place:
+    return Place(target.contract.table, day, target.parts[0] if target.parts else "")

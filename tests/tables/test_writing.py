@@ -252,3 +252,23 @@ def test_pieces_after_a_bad_day_wait_only_where_the_table_reads_itself(
     assert {(day - FIRST).days for day in told} == {2, *kept}
     if itself:
         assert "is_good" in str(written.waiting[FIRST + timedelta(days=4)])
+
+
+@pytest.mark.usefixtures("few_rows")
+@pytest.mark.parametrize("published_before", [False, True])
+def test_pieces_after_one_that_waits_wait_for_the_same(shop: Shop, published_before: bool) -> None:
+    """Also where an earlier run has published days of it: they are older than what is missing."""
+    base = shop.table("core.base")
+    shop.write(base, range(6))
+    table = shop.table("core.made", inputs={"core.base": 0, "core.made": 1})
+    if published_before:
+        shop.write(table, range(6))
+    with shop.warehouse.get_connection() as connection:
+        connection.execute(
+            "delete from audit.publications where table_name = 'core.base' and day = ?",
+            [FIRST + timedelta(days=2)],
+        )
+    written = shop.write(table, range(6))
+    assert {(day - FIRST).days for day in written.waiting} == {2, 3, 4, 5}
+    assert len({str(reason) for reason in written.waiting.values()}) == 1
+    assert {day for day, _ in written.published.rows} == {FIRST, FIRST + timedelta(days=1)}
