@@ -258,9 +258,10 @@ def test_pieces_after_a_bad_day_wait_only_where_the_table_reads_itself(
 @pytest.mark.parametrize("published_before", [False, True])
 def test_pieces_after_one_that_waits_wait_for_the_same(shop: Shop, published_before: bool) -> None:
     """Also where an earlier run has published days of it: they are older than what is missing."""
-    base = shop.table("core.base")
-    shop.write(base, range(6))
-    table = shop.table("core.made", inputs={"core.base": 0, "core.made": 1})
+    for name in ("core.base", "core.more"):
+        shop.write(shop.table(name), range(6))
+    inputs = {"core.base": 0, "core.more": 0, "core.made": 1}
+    table = shop.table("core.made", inputs=inputs)
     if published_before:
         shop.write(table, range(6))
     with shop.warehouse.get_connection() as connection:
