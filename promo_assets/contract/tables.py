@@ -8,6 +8,7 @@ published. SQL models declare grain, owner and description in their header inste
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -75,7 +76,8 @@ class Expectation(_Strict):
     A ``rows`` audit is one ``select`` that returns the offending rows. It reads ``{batch}`` (the
     staged slice) and ``{window}`` (one row a day of the slice, column ``day``; tables without a
     window have no ``{window}``) and any published table. Audits of windowed tables return a
-    column ``day``, so that a failure is attributed to its partition.
+    column ``day``, so that a failure is attributed to its partition. ``same_as`` names the table
+    whose audit of the same name has the query, in its place.
     """
 
     type: str
@@ -83,6 +85,7 @@ class Expectation(_Strict):
     name: str = ""
     description: str = ""
     query: str = ""
+    same_as: str = ""
     arguments: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -90,7 +93,7 @@ class Expectation(_Strict):
     def _collect(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             raise ValueError(f"expected a mapping with 'type', got {raw!r}")
-        known = {"type", "severity", "name", "description", "query", "arguments"}
+        known = {"type", "severity", "name", "description", "query", "same_as", "arguments"}
         extra = {key: value for key, value in raw.items() if key not in known}
         kept = {key: value for key, value in raw.items() if key in known}
         return {**kept, "arguments": {**raw.get("arguments", {}), **extra}}
@@ -98,8 +101,10 @@ class Expectation(_Strict):
     @model_validator(mode="after")
     def _complete(self) -> Expectation:
         if self.type == "rows":
-            if not self.query or not self.name or not self.description:
-                raise ValueError("a 'rows' audit needs name, description and query")
+            if not self.name or not self.description or bool(self.query) == bool(self.same_as):
+                raise ValueError(
+                    "a 'rows' audit needs name, description and query (or same_as, not both)"
+                )
             if self.arguments:
                 raise ValueError(f"a 'rows' audit takes no {', '.join(self.arguments)}")
         elif not self.type.startswith("expect_"):
@@ -188,4 +193,28 @@ def load_contract(path: Path) -> TableContract:
 def load_contracts(root: Path) -> dict[str, TableContract]:
     """Read every contract under ``root``; the result is keyed by ``schema.table``."""
     found = [load_contract(path) for path in sorted(root.glob("*/*.yaml"))]
-    return {contract.table: contract for contract in found}
+    queries = {
+        (contract.table, expectation.name): expectation.query
+        for contract in found
+        for expectation in contract.expectations
+        if expectation.query
+    }
+    return {contract.table: _with_queries(contract, queries) for contract in found}
+
+
+def _with_queries(contract: TableContract, queries: Mapping[tuple[str, str], str]) -> TableContract:
+    """The contract with the queries of audits that are the same as another table's."""
+
+    def filled(expectation: Expectation) -> Expectation:
+        if not expectation.same_as:
+            return expectation
+        query = queries.get((expectation.same_as, expectation.name))
+        if query is None:
+            file = f"expectations/{contract.table.replace('.', '/')}.yaml"
+            raise ContractError(
+                f"{file}: expectation {expectation.name!r}: same_as {expectation.same_as!r} has no "
+                "query of that name; write one there, or here"
+            )
+        return expectation.model_copy(update={"query": query})
+
+    return contract.model_copy(update={"expectations": tuple(map(filled, contract.expectations))})

@@ -67,6 +67,39 @@ def test_a_wrong_contract_is_told_where_and_what(tmp_path: Path, text: str, told
     assert told in str(caught.value)
 
 
+AUDITED = """
+columns: {{a: {{type: date, description: d}}}}
+expectations: [{{type: rows, name: holds, description: {described}, {told}}}]
+"""
+
+
+def suites(root: Path, told: str) -> None:
+    """Two tables, of which the second has an audit with ``told``."""
+    for name, described, query in (("one", "of one", "query: select 1"), ("two", "of two", told)):
+        (root / "core").mkdir(exist_ok=True)
+        text = AUDITED.format(described=described, told=query)
+        (root / "core" / f"{name}.yaml").write_text(text)
+
+
+def test_an_audit_that_is_the_same_as_another_tables_has_its_query(tmp_path: Path) -> None:
+    suites(tmp_path, "same_as: core.one")
+    (audit,) = load_contracts(tmp_path)["core.two"].expectations
+    assert (audit.query, audit.description) == ("select 1", "of two")
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("same_as: core.three", "core/two.yaml: expectation 'holds': same_as 'core.three'"),
+        ("same_as: core.one, query: select 2", "not both"),
+    ],
+)
+def test_an_audit_without_one_query_is_refused(tmp_path: Path, told: str, words: str) -> None:
+    suites(tmp_path, told)
+    with pytest.raises(ContractError, match=words):
+        load_contracts(tmp_path)
+
+
 def test_every_sql_model_has_a_suite_with_expectations() -> None:
     contracts = load_contracts(EXPECTATIONS)
     models = {
