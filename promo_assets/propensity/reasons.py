@@ -17,7 +17,8 @@ from promo_assets.propensity.model import BASE, PropensityModel
 
 Snapshot = Mapping[str, Any]
 """A user's row of ``features.user_features``."""
-Words = Callable[[Snapshot], str]
+Words = Callable[[Snapshot, str], str]
+"""What the feature of that name tells of a user."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def topics(model: PropensityModel, snapshot: pl.DataFrame) -> list[Reason]:
     for topic, parts in of_topic.items():
         weight = sum(parts.values())
         strongest = max(parts, key=lambda name: parts[name] * (1 if weight >= 0 else -1))
-        found.append(Reason(topic, weight, strongest, MEANINGS[strongest][1](values)))
+        found.append(Reason(topic, weight, strongest, MEANINGS[strongest][1](values, strongest)))
     return found
 
 
@@ -103,48 +104,45 @@ HOURS = ("0 to 4", "4 to 8", "8 to 12", "12 to 16", "16 to 20", "20 to 24")
 def _meanings() -> Iterator[tuple[str, tuple[str, Words]]]:
     for base, (topic, one, several) in COUNTS.items():
         for window, when in WINDOWS.items():
-            name = f"{base}_{window}"
-            yield name, (topic, _count(name, one, several, when))
+            yield f"{base}_{window}", (topic, _count(one, several, when))
     for base, (topic, what) in AMOUNTS.items():
         for window, when in WINDOWS.items():
-            name = f"{base}_{window}"
-            yield name, (topic, _value(name, f"{{:,.2f}} {what} {when}"))
+            yield f"{base}_{window}", (topic, _value(f"{{:,.2f}} {what} {when}"))
     for base, (topic, words, unknown) in SHARES.items():
         for window in ("28d", "90d", "life"):
-            name, when = f"{base}_{window}", WINDOWS[window]
-            yield name, (topic, _value(name, f"{words} {when}", f"{unknown} {when}"))
+            when = WINDOWS[window]
+            yield f"{base}_{window}", (topic, _value(f"{words} {when}", f"{unknown} {when}"))
     for block, hours in enumerate(HOURS):
-        when = f"from {hours} h UTC"
-        name = f"orders_block_{block}_life"
-        yield name, ("hours and weekdays", _count(name, "order", "orders", f"{when} so far"))
-        share = f"order_share_block_{block}"
-        yield (
-            share,
-            ("hours and weekdays", _value(share, f"{{:.0%}} of orders {when}", "no orders")),
-        )
+        topic, when = "hours and weekdays", f"from {hours} h UTC"
+        yield f"orders_block_{block}_life", (topic, _count("order", "orders", f"{when} so far"))
+        share = _value(f"{{:.0%}} of orders {when}", "no orders")
+        yield f"order_share_block_{block}", (topic, share)
     for channel, where in {"app": "in the app", "web": "on the web", "store": "in a store"}.items():
-        name = f"orders_{channel}_life"
-        yield name, ("channels", _count(name, "order", "orders", f"{where} so far"))
+        told = _count("order", "orders", f"{where} so far")
+        yield f"orders_{channel}_life", ("channels", told)
     for days in (7, 14, 21, 28):
-        name = f"gaps_within_{days}d"
-        told = f"gaps between orders of at most {days} days"
-        yield name, ("rhythm", _value(name, f"{{}} {told}"))
+        told = _value(f"{{}} gaps between orders of at most {days} days")
+        yield f"gaps_within_{days}d", ("rhythm", told)
 
 
-def _count(name: str, one: str, several: str, when: str) -> Words:
-    def words(snapshot: Snapshot) -> str:
+def _count(one: str, several: str, when: str) -> Words:
+    def words(snapshot: Snapshot, name: str) -> str:
         number = snapshot[name]
         return f"{number or 'no'} {one if number == 1 else several} {when}"
 
     return words
 
 
-def _value(name: str, words: str, unknown: str = "") -> Words:
+def _value(words: str, unknown: str = "") -> Words:
     """``words`` formats the value; ``unknown`` tells of a null."""
-    return lambda snapshot: unknown if snapshot[name] is None else words.format(snapshot[name])
+
+    def told(snapshot: Snapshot, name: str) -> str:
+        return unknown if snapshot[name] is None else words.format(snapshot[name])
+
+    return told
 
 
-def _last_order(snapshot: Snapshot) -> str:
+def _last_order(snapshot: Snapshot, _: str) -> str:
     days, gap = snapshot["recency_days"], snapshot.get("gap_mean_days")
     if days is None:
         return "never ordered"
@@ -154,7 +152,7 @@ def _last_order(snapshot: Snapshot) -> str:
     return f"no order for {days} day{'s' * (days != 1)}{usual}"
 
 
-def _last_action(snapshot: Snapshot) -> str:
+def _last_action(snapshot: Snapshot, _: str) -> str:
     days = snapshot["days_since_active"]
     if days is None:
         return "never active"
@@ -169,87 +167,53 @@ MEANINGS: Mapping[str, tuple[str, Words]] = dict(_meanings()) | {
     "return_hazard_7d": (
         "last order",
         _value(
-            "return_hazard_7d",
             "after so long a gap, {:.0%} of the user's orders came within a week",
             "no order for 28 days or more",
         ),
     ),
-    "gap_count": ("rhythm", _count("gap_count", "gap", "gaps", "between orders so far")),
-    "gap_sum_days": ("rhythm", _value("gap_sum_days", "{} days between first and last order")),
-    "gap_sumsq_days": (
-        "rhythm",
-        _value("gap_sumsq_days", "gaps between orders of {} squared days"),
-    ),
-    "gap_capped_sum_days": (
-        "rhythm",
-        _value("gap_capped_sum_days", "{} days within a week after an earlier order"),
-    ),
-    "gap_mean_days": ("rhythm", _value("gap_mean_days", "usual gap of {:.0f} days", FEW_GAPS)),
-    "gap_sd_days": (
-        "rhythm",
-        _value("gap_sd_days", "gaps between orders vary by {:.0f} days", FEW_GAPS),
-    ),
+    "gap_count": ("rhythm", _count("gap", "gaps", "between orders so far")),
+    "gap_sum_days": ("rhythm", _value("{} days between first and last order")),
+    "gap_sumsq_days": ("rhythm", _value("gaps between orders of {} squared days")),
+    "gap_capped_sum_days": ("rhythm", _value("{} days within a week after an earlier order")),
+    "gap_mean_days": ("rhythm", _value("usual gap of {:.0f} days", FEW_GAPS)),
+    "gap_sd_days": ("rhythm", _value("gaps between orders vary by {:.0f} days", FEW_GAPS)),
     "repurchase_rate": (
         "rhythm",
-        _value("repurchase_rate", "{:.0%} of orders followed by another in 28 days", FEW_GAPS),
+        _value("{:.0%} of orders followed by another in 28 days", FEW_GAPS),
     ),
-    "covered_days_life": (
-        "orders",
-        _value("covered_days_life", "{} days so far with an order in the week before"),
-    ),
+    "covered_days_life": ("orders", _value("{} days so far with an order in the week before")),
     "order_cover_90d": (
         "orders",
-        _value("order_cover_90d", "an order in the week before on {:.0%} of the last 90 days"),
+        _value("an order in the week before on {:.0%} of the last 90 days"),
     ),
     "order_cover_life": (
         "orders",
-        _value("order_cover_life", "an order in the week before on {:.0%} of all days so far"),
+        _value("an order in the week before on {:.0%} of all days so far"),
     ),
     "orders_trend_7d": (
         "pace",
-        _value(
-            "orders_trend_7d", "{:.1f} times the pace of 28 days in 7 days", "no orders in 28 days"
-        ),
+        _value("{:.1f} times the pace of 28 days in 7 days", "no orders in 28 days"),
     ),
     "orders_trend_28d": (
         "pace",
-        _value(
-            "orders_trend_28d",
-            "{:.1f} times the pace of 90 days in 28 days",
-            "no orders in 90 days",
-        ),
+        _value("{:.1f} times the pace of 90 days in 28 days", "no orders in 90 days"),
     ),
     "days_since_active": ("visits", _last_action),
-    "tenure_days": ("time known", _value("tenure_days", "known for {} days")),
-    "avg_order_value_90d": (
-        "spend",
-        _value("avg_order_value_90d", "{:,.2f} an order in 90 days", "no orders in 90 days"),
-    ),
-    "avg_order_value_life": (
-        "spend",
-        _value("avg_order_value_life", "{:,.2f} an order so far", "no orders so far"),
-    ),
-    "basket_max_life": ("spend", _value("basket_max_life", "{:,.2f} for the largest order so far")),
-    "returns_life": (
-        "returns",
-        _count("returns_life", "returned line", "returned lines", "so far"),
-    ),
-    "orders_weekend_life": (
-        "hours and weekdays",
-        _count("orders_weekend_life", "order", "orders", "on weekends so far"),
-    ),
+    "tenure_days": ("time known", _value("known for {} days")),
+    "avg_order_value_90d": ("spend", _value("{:,.2f} an order in 90 days", "no orders in 90 days")),
+    "avg_order_value_life": ("spend", _value("{:,.2f} an order so far", "no orders so far")),
+    "basket_max_life": ("spend", _value("{:,.2f} for the largest order so far")),
+    "returns_life": ("returns", _count("returned line", "returned lines", "so far")),
+    "orders_weekend_life": ("hours and weekdays", _count("order", "orders", "on weekends so far")),
     "weekend_order_share": (
         "hours and weekdays",
-        _value("weekend_order_share", "{:.0%} of orders on weekends", "no orders"),
+        _value("{:.0%} of orders on weekends", "no orders"),
     ),
-    "offer_days": ("offers", _count("offer_days", "day", "days", "with offers so far")),
-    "offer_days_answered": (
-        "offers",
-        _count("offer_days_answered", "day", "days", "with offers that were answered"),
-    ),
+    "offer_days": ("offers", _count("day", "days", "with offers so far")),
+    "offer_days_answered": ("offers", _count("day", "days", "with offers that were answered")),
     "response_rate": (
         "offers",
-        _value("response_rate", "{:.0%} of days with offers answered", "no offers sent so far"),
+        _value("{:.0%} of days with offers answered", "no offers sent so far"),
     ),
 }
 """Topic and words of every feature. Words of a missing value say what is missing."""

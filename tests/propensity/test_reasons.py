@@ -49,12 +49,12 @@ def test_words_tell_any_value_and_what_is_missing(
     snapshot: dict[str, float | int | None],
 ) -> None:
     for name, (topic, words) in MEANINGS.items():
-        told = words(snapshot)
+        told = words(snapshot, name)
         assert topic
         assert told.strip() == told != ""
         assert not re.search(r"None|nan|[{}]", told), (name, told)
         if snapshot[name] is not None and name not in ("recency_over_gap",):
-            assert told != words(dict.fromkeys(FEATURES)) or snapshot[name] == 0, name
+            assert told != words(dict.fromkeys(FEATURES), name) or snapshot[name] == 0, name
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_last_order_is_told_beside_the_usual_gap(
     days: int | None, gap: float | None, told: str
 ) -> None:
     _, words = MEANINGS["recency_days"]
-    assert words({"recency_days": days, "gap_mean_days": gap}) == told
+    assert words({"recency_days": days, "gap_mean_days": gap}, "recency_days") == told
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_last_order_is_told_beside_the_usual_gap(
     ],
 )
 def test_words_by_hand(name: str, number: float | None, told: str) -> None:
-    assert MEANINGS[name][1]({name: number}) == told
+    assert MEANINGS[name][1]({name: number}, name) == told
 
 
 def test_the_topics_of_a_score_add_up_to_its_log_odds(
@@ -111,7 +111,7 @@ def test_the_strongest_reasons_come_first_and_point_where_the_score_goes(
         assert len({reason.topic for reason in told}) == 3
         assert told[0].feature == "orders_90d"
         assert told[0].weight * way > 0
-        assert told[0].words == MEANINGS["orders_90d"][1](snapshot.row(0, named=True))
+        assert told[0].words == MEANINGS["orders_90d"][1](snapshot.row(0, named=True), "orders_90d")
 
 
 def test_a_snapshot_without_a_feature_says_which(
