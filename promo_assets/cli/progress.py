@@ -46,16 +46,18 @@ PLAIN_WIDTH = 120
 """Columns when nobody tells (a pipe, a log of CI): the widest table fits."""
 
 
-def run_with_progress(window: Window, settings: Settings, groups: Sequence[str]) -> int:
+def run_with_progress(
+    window: Window, settings: Settings, groups: Sequence[str] = (), decide: int | None = None
+) -> int:
     """Run a range with a progress bar; print what failed; return the exit code."""
-    results = _run(window, settings, groups)
+    results = _run(window, settings, groups, decide)
     return outcome.tell(results, window, settings, groups)
 
 
-def run_demo(window: Window, settings: Settings) -> int:
-    """The demo: the whole range of a source, then the summary."""
+def run_demo(window: Window, settings: Settings, decide: int) -> int:
+    """The demo: the whole range of a source, decisions of its last days, then the summary."""
     began = time.perf_counter()
-    results = _run(window, settings, ())
+    results = _run(window, settings, (), decide)
     code = outcome.tell(results, window, settings)
     print_summary(window, settings, results)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
@@ -63,9 +65,11 @@ def run_demo(window: Window, settings: Settings) -> int:
     return code
 
 
-def _run(window: Window, settings: Settings, groups: Sequence[str]) -> list[PhaseResult]:
+def _run(
+    window: Window, settings: Settings, groups: Sequence[str], decide: int | None
+) -> list[PhaseResult]:
     partitions = installation.partitions(settings)
-    phases = plan(window, partitions)  # A wrong range is refused before anything is loaded.
+    phases = plan(window, partitions, decide)  # A wrong range is refused before anything is loaded.
     _check(settings, groups)
     with open_instance(settings.places) as instance:
         from promo_assets.definitions import build_definitions
@@ -88,6 +92,7 @@ def _run(window: Window, settings: Settings, groups: Sequence[str]) -> list[Phas
                     groups=groups,
                     listen=listen,
                     stopped=stopped,
+                    decide=decide,
                 )
             except KeyboardInterrupt:
                 cancel(instance, batch)

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from promo_assets.cli.arguments import (
     ENGINEERS,
+    Count,
     Day,
     From,
     On,
@@ -26,6 +27,8 @@ from promo_assets.cli.arguments import (
 DEMO = (date(2017, 1, 1), date(2017, 12, 31))
 SHOP_PEOPLE, SHOP_START, SHOP_DAYS = 20_000, date(2024, 1, 1), 60
 """The simulated shop of the demo: long enough for trials to close and offers to earn."""
+DECIDED = 28
+"""The last days of the demo are decided: who gets which products and offers."""
 
 
 def add_to(app: App) -> None:
@@ -39,6 +42,13 @@ def run(
     first: From | None = None,
     last: To | None = None,
     select: Select = (),
+    decide: Annotated[
+        Count | None,
+        Parameter(
+            help="Of a history: how many of its last days get products, strategies, exports and "
+            "reports; all, if not told."
+        ),
+    ] = None,
     stale: Annotated[
         bool, Parameter(negative=(), help="The stale days and what follows, instead of a range.")
     ] = False,
@@ -47,13 +57,13 @@ def run(
     from promo_assets.cli.progress import run_with_progress
 
     if stale:
-        if first or last or select:
+        if first or last or select or decide:
             raise UsageError("run takes --from and --to, or --stale; see `promo run --help`")
         return _stale(rebuild=True)
     if first is None or last is None:
         missing = "--from" if first is None else "--to"
         raise UsageError(f"run needs {missing} (or --stale); see `promo run --help`")
-    return run_with_progress(window(first, last), settings(), select)
+    return run_with_progress(window(first, last), settings(), select, decide)
 
 
 def stale() -> int:
@@ -75,7 +85,7 @@ def _stale(*, rebuild: bool) -> int:
         print(line)
     print(found.told)
     if rebuild:
-        return run_with_progress(found.window, told, ())
+        return run_with_progress(found.window, told)
     print("rebuild them with `promo run --stale`, or turn on the sensor rebuild_stale_days")
     return 0
 
@@ -94,7 +104,7 @@ def demo(
 ) -> int:
     """A source end to end, then a summary: a real year, or a simulated shop whose truth is known.
 
-    Elsewhere PROMO_TRAIN_EVERY_WEEKS says how often a model is trained.
+    The last four weeks are decided, as nothing can be sent on the days before. Elsewhere PROMO_TRAIN_EVERY_WEEKS says how often a model is trained.
     """
     from promo_assets.cli.progress import run_demo
 
@@ -102,7 +112,7 @@ def demo(
     weeks = train_every or (8 if source == "complete_journey" else 4)
     update: dict[str, object] = {"train_every_weeks": max(weeks, 1)}
     if source == "complete_journey":
-        return run_demo(window(first, last), told.model_copy(update=update))
+        return run_demo(window(first, last), told.model_copy(update=update), DECIDED)
     from promo_assets.cli.simulation import run_simulation
     from promo_assets.contract.days import Window
     from promo_assets.simulation.folder import Options, SimulationError
@@ -115,7 +125,7 @@ def demo(
         run_simulation(options, SHOP_DAYS, shop.places.simulated, named=True)
     except SimulationError as error:
         raise UsageError(str(error)) from error
-    return run_demo(Window(SHOP_START, end), shop)
+    return run_demo(Window(SHOP_START, end), shop, DECIDED)
 
 
 def late(
@@ -135,7 +145,7 @@ def late(
     if found.window is None:
         return 1
     if run:
-        return run_with_progress(found.window, told, ())
+        return run_with_progress(found.window, told)
     print("rebuild them with `promo late --run`, or turn on the sensor rebuild_late_days")
     return 1 if found.lost else 0
 

@@ -45,10 +45,12 @@ DIMENSIONS = dg.AssetSelection.assets(
     "core/consent_purposes",
 )
 DAILY = dg.AssetSelection.groups(*SCHEDULED_GROUPS) - DIMENSIONS - TRAINING
+LISTS = dg.AssetSelection.assets("recommendations/user_items")
 REPORT = dg.AssetSelection.assets("report/daily_report", "strategy/export")
 DECISIONS = (
     dg.AssetSelection.groups("propensity", "segments", "strategy", "recommendations")
     - TRAINING
+    - LISTS
     - STRATEGIES
     - REPORT
 )
@@ -129,6 +131,7 @@ def jobs() -> Sequence[Any]:
         dg.define_asset_job(
             "daily_decisions", DECISIONS, description="Scores, segments, effects, prices."
         ),
+        dg.define_asset_job("daily_lists", LISTS, description="Each user's products."),
         dg.define_asset_job(
             "segment_strategies", STRATEGIES, description="Strategies and assignments."
         ),

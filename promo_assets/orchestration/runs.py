@@ -2,7 +2,8 @@
 
 Dagster can't mix daily, weekly and day x segment partitions in one run. A range is therefore a
 few runs, one after the other in this process, tied together by one tag: the daily tables, the
-weekly trainings that the range closes, the decisions, the strategies, the reports.
+weekly trainings that the range closes, the decisions, the strategies, the reports. Nothing can be
+sent to anybody on the days of a history: of it, the last three may be made for its newest days only.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ class PhaseResult:
     waiting: tuple[tuple[str, str], ...] = ()
 
 
-def plan(window: Window, partitions: Partitions) -> list[Phase]:
-    """The phases of a range of days, in order."""
+def plan(window: Window, partitions: Partitions, decide: int | None = None) -> list[Phase]:
+    """The phases of a range of days, in order; ``decide``: its last days, the only ones of which
+    lists, strategies, reports and exports are made (None: all)."""
     last = partitions.days.get_last_partition_key()
     if last is None:
         raise RunError(
@@ -96,6 +98,9 @@ def plan(window: Window, partitions: Partitions) -> list[Phase]:
             Phase("weekly_training", "propensity", weeks[0].isoformat(), weeks[-1].isoformat())
         )
     phases.append(Phase("daily_decisions", "scores, segments, prices", first, final))
+    decided = window.days[-decide:] if decide else window.days
+    first = decided[0].isoformat()
+    phases.append(Phase("daily_lists", "products for users", first, final))
     phases.append(
         Phase(
             "segment_strategies",
@@ -226,6 +231,7 @@ def run_days(
     groups: Sequence[str] = (),
     listen: Callable[[Phase, str, str], None] = lambda phase, event, step: None,
     stopped: Callable[[], bool] = lambda: False,
+    decide: int | None = None,
 ) -> list[PhaseResult]:
     """Run every phase of a range. A failed phase does not end it: days whose inputs are there go
     through the others, and those that follow from what failed wait and say so.
@@ -234,7 +240,7 @@ def run_days(
     """
     batch = batch or new_batch()
     results: list[PhaseResult] = []
-    for phase in plan(window, partitions):
+    for phase in plan(window, partitions, decide):
         result = run_phase(
             phase,
             definitions,
