@@ -176,6 +176,12 @@ class Response:
         _, margin, traits = self._of(users)
         return np.array(self.lift) @ (margin @ traits) + np.array(self.basket) * margin.sum()
 
+    def lifts(self, users: pl.DataFrame) -> tuple[Vector, Vector]:
+        """Orders expected of each user without the offer in its horizon, and their relative change
+        under it: posterior means."""
+        orders, _, traits = self._of(users)
+        return orders, traits @ np.array(self.lift).mean(axis=0)
+
     def _of(self, users: pl.DataFrame) -> tuple[Vector, Vector, Matrix]:
         """Orders and margin expected without the offer in the horizon, and scaled traits."""
         known = _Known.of(users)

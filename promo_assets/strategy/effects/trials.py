@@ -24,10 +24,28 @@ def offer_trial(
     order value x the controls' margin share. It leaves out what baskets change; raw margin has so
     much variance that it would need 18 times the users (docs/effects.md).
 
-    ``trials``: rows of strategy.offer_trials with their segment. The probability of the arm that a
-    row is not in is not logged; it is that of the campaign's rows in that arm. Campaigns without
-    both arms tell nothing and are left out, as are those whose arms are not as large as drawn.
-    ``margin_rate`` as for `fit_responses`.
+    ``trials``: rows of strategy.offer_trials with their segment. ``margin_rate`` as for
+    `fit_responses`.
+    """
+    rows = drawn_for(trials, offer_id)
+    chance = rows["sent_chance"].to_numpy()
+    return Trial(
+        covariates_of(rows),
+        (rows["arm"] == "sent").to_numpy().astype(np.int64),
+        _margin(rows, margin_rate),
+        np.column_stack([1 - chance, chance]),
+        (rows["user_id"].rank("dense").cast(pl.Int64) - 1).to_numpy(),
+        segments_of(rows, segments),
+    )
+
+
+def drawn_for(trials: pl.DataFrame, offer_id: str) -> pl.DataFrame:
+    """Who was sent the offer at random and who was withheld from it, with ``sent_chance``: the
+    probability of the sent arm, of the two.
+
+    The probability of the arm that a row is not in is not logged; it is that of the campaign's
+    rows in that arm. Campaigns without both arms tell nothing and are left out, as are those whose
+    arms are not as large as drawn. In a fixed order.
     """
     rows = trials.filter(
         pl.col("arm").is_in(["sent", "withheld"]),
@@ -37,20 +55,11 @@ def offer_trial(
     sent = pl.col("arm") == "sent"
     chance = pl.col("assignment_probability")
     campaign = ["closed_date", "sent_date", "campaign_id"]
-    rows = rows.with_columns(
-        withheld_chance=chance.filter(~sent).mean().over(campaign),
-        sent_chance=chance.filter(sent).mean().over(campaign),
-    ).drop_nulls(["withheld_chance", "sent_chance"])
-    rows = rows.filter(~_mismatched().over(campaign))
-    both = rows.select("withheld_chance", "sent_chance").to_numpy()
-    return Trial(
-        covariates_of(rows),
-        (rows["arm"] == "sent").to_numpy().astype(np.int64),
-        _margin(rows, margin_rate),
-        both / both.sum(axis=1, keepdims=True),
-        (rows["user_id"].rank("dense").cast(pl.Int64) - 1).to_numpy(),
-        segments_of(rows, segments),
-    )
+    withheld_chance = chance.filter(~sent).mean().over(campaign)
+    sent_chance = chance.filter(sent).mean().over(campaign)
+    rows = rows.with_columns(sent_chance=sent_chance / (sent_chance + withheld_chance))
+    rows = rows.drop_nulls("sent_chance")
+    return rows.filter(~_mismatched().over(campaign))
 
 
 def covariates_of(users: pl.DataFrame) -> Matrix:
