@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from promo_assets.contract.segments import SEGMENTS
 from promo_assets.orchestration.automation import reason, waits
 from promo_assets.orchestration.killed_runs import end_killed_runs, running
 from promo_assets.orchestration.partitions import Partitions
+from promo_assets.tables.recommendations import LISTED_DAYS
 
 if TYPE_CHECKING:
     from dagster._core.events.log import EventLogEntry
@@ -100,7 +102,9 @@ def plan(window: Window, partitions: Partitions, decide: int | None = None) -> l
     phases.append(Phase("daily_decisions", "scores, segments, prices", first, final))
     decided = window.days[-decide:] if decide else window.days
     first = decided[0].isoformat()
-    phases.append(Phase("daily_lists", "products for users", first, final))
+    # A list is made on the days on which its user does something, and holds for some time.
+    listed = max(window.start, decided[0] - timedelta(days=LISTED_DAYS)).isoformat()
+    phases.append(Phase("daily_lists", "products for users", listed, final))
     phases.append(
         Phase(
             "segment_strategies",
