@@ -11,13 +11,15 @@ from datetime import date, timedelta
 from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.definitions import build_tables
-from promo_assets.orchestration.runs import PhaseResult
+from promo_assets.orchestration.runs import PhaseResult, decided, listed
 from promo_assets.settings import Settings
 from promo_assets.tables.causes import cause_of
+from promo_assets.tables.table import Table
 from promo_assets.tables.waiting import NEVER, Place, Reason, unpublished
 from promo_assets.warehouse.publish import ALWAYS, prepare, staged_slices
 
 SHOWN_DAYS = 5
+USER_ITEMS = "recommendations.user_items"
 HELD_BACK = """
 select distinct table_name, day, part from audit.findings
 where not passed and severity = 'critical' and list_contains($runs, run_id)
@@ -30,17 +32,26 @@ def tell(
     window: Window,
     settings: Settings,
     groups: Sequence[str] = (),
+    decide: int | None = None,
 ) -> int:
     """Print what went wrong with the tables of ``groups``, one line each, and the command that
-    repairs it; return 1 if anything did."""
+    repairs it; return 1 if anything did. ``decide`` as in `plan`."""
     tables = {table.contract.table: table for table in build_tables(settings)}
-    asked = [name for name, table in tables.items() if not groups or table.group in groups]
+    asked: dict[Window, list[str]] = {}
+    for name, table in tables.items():
+        if not groups or table.group in groups:
+            asked.setdefault(_days_of(table, window, decide), []).append(name)
     runs = [result.run_id for result in results]
     with installation.warehouse(settings).get_connection() as connection:
         prepare(connection)
         found = connection.execute(HELD_BACK, {"runs": runs}).fetchall()
         causes = {Place(*place): cause_of(connection, *place) or "" for place in found}
-        waits = unpublished(connection, tables, asked, window, settings.start)
+        waits: dict[Reason, list[Place]] = {}
+        for days, names in asked.items():
+            lacking = unpublished(connection, tables, names, days, settings.start)
+            for reason, behind in lacking.items():
+                waits.setdefault(reason, []).extend(behind)
+        waits = dict(sorted(waits.items(), key=lambda item: item[0].origin[1:]))
         staged = {place: staged_slices(connection, *place[:2]) for place in causes}
     for step, message in (failure for result in results for failure in result.failures):
         table = step.replace("__", ".")
@@ -58,6 +69,13 @@ def tell(
     if causes or waits:
         print(_repair(causes, waits, window))
     return int(failed or bool(causes) or bool(waits))
+
+
+def _days_of(table: Table, window: Window, decide: int | None) -> Window:
+    """The days of a range of which a table is made."""
+    if table.grid == "day_segment":
+        return decided(window, decide)
+    return listed(window, decide) if table.contract.table == USER_ITEMS else window
 
 
 def of(places: Sequence[Place]) -> str:

@@ -51,14 +51,14 @@ def run_with_progress(
 ) -> int:
     """Run a range with a progress bar; print what failed; return the exit code."""
     results = _run(window, settings, groups, decide)
-    return outcome.tell(results, window, settings, groups)
+    return outcome.tell(results, window, settings, groups, decide)
 
 
 def run_demo(window: Window, settings: Settings, decide: int) -> int:
     """The demo: the whole range of a source, decisions of its last days, then the summary."""
     began = time.perf_counter()
     results = _run(window, settings, (), decide)
-    code = outcome.tell(results, window, settings)
+    code = outcome.tell(results, window, settings, decide=decide)
     print_summary(window, settings, results)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"\nThe demo took {time.perf_counter() - began:.0f} s; peak memory {peak:.1f} GiB.")

@@ -100,11 +100,9 @@ def plan(window: Window, partitions: Partitions, decide: int | None = None) -> l
             Phase("weekly_training", "propensity", weeks[0].isoformat(), weeks[-1].isoformat())
         )
     phases.append(Phase("daily_decisions", "scores, segments, prices", first, final))
-    decided = window.days[-decide:] if decide else window.days
-    first = decided[0].isoformat()
-    # A list is made on the days on which its user does something, and holds for some time.
-    listed = max(window.start, decided[0] - timedelta(days=LISTED_DAYS)).isoformat()
-    phases.append(Phase("daily_lists", "products for users", listed, final))
+    first = decided(window, decide).start.isoformat()
+    listed_from = listed(window, decide).start.isoformat()
+    phases.append(Phase("daily_lists", "products for users", listed_from, final))
     phases.append(
         Phase(
             "segment_strategies",
@@ -115,6 +113,18 @@ def plan(window: Window, partitions: Partitions, decide: int | None = None) -> l
     )
     phases.append(Phase("daily_reports", "reports", first, final))
     return phases
+
+
+def decided(window: Window, decide: int | None) -> Window:
+    """The days of a range of which strategies, reports and exports are made."""
+    return Window.of(window.days[-decide:]) if decide else window
+
+
+def listed(window: Window, decide: int | None) -> Window:
+    """The days of a range of which lists are made: one is made on the days on which its user does
+    something, and holds for some time."""
+    first = decided(window, decide).start - timedelta(days=LISTED_DAYS)
+    return Window(max(window.start, first), window.end)
 
 
 def prepare_home(place: Home) -> None:

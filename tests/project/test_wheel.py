@@ -84,10 +84,15 @@ def test_days_of_files_run_through_every_phase(scripts: Path, tmp_path: Path) ->
     shop = Shop(tmp_path / "shop").deliver_all(3)
     told = {k: v for k, v in shop.environment.items() if k.startswith("PROMO_")}
     dates = ["--from", str(shop.day(0)), "--to", str(shop.day(2))]
-    run([str(scripts / "promo"), "run", *dates], tmp_path, **told)
+    output = run([str(scripts / "promo"), "run", *dates, "--decide", "1"], tmp_path, **told)
+    assert "WAITS" not in output
     delivered = sum(len(shop.events(number)) for number in range(3))
     assert shop.query("select count(*) from core.events") == [(delivered,)]
-    assert (shop.settings.places.reports / f"{shop.day(2)}.html").exists()
+    # The last day alone is decided.
+    reports = shop.settings.places.reports
+    assert [path.stem for path in reports.glob("2*.html")] == [str(shop.day(2))]
+    decided = shop.query("select distinct as_of_date from strategy.segment_strategy")
+    assert decided == [(shop.day(2),)]
 
 
 def test_the_sample_runs_and_has_its_offers(scripts: Path, tmp_path: Path) -> None:
