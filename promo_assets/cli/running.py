@@ -104,7 +104,8 @@ def demo(
 ) -> int:
     """A source end to end, then a summary: a real year, or a simulated shop whose truth is known.
 
-    The last four weeks are decided, as nothing can be sent on the days before. Elsewhere PROMO_TRAIN_EVERY_WEEKS says how often a model is trained.
+    The last four weeks are decided, as nothing can be sent on the days before. Elsewhere
+    PROMO_TRAIN_EVERY_WEEKS says how often a model is trained.
     """
     from promo_assets.cli.progress import run_demo
 

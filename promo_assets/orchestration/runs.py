@@ -3,7 +3,7 @@
 Dagster can't mix daily, weekly and day x segment partitions in one run. A range is therefore a
 few runs, one after the other in this process, tied together by one tag: the daily tables, the
 weekly trainings that the range closes, the decisions, the strategies, the reports. Nothing can be
-sent to anybody on the days of a history: of it, the last three may be made for its newest days only.
+sent to anybody on the days of a history: the last three may be made for its newest days only.
 """
 
 from __future__ import annotations

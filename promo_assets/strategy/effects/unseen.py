@@ -106,8 +106,8 @@ def _told(offer_id: str | None, parts: Sequence[_Rows]) -> Unseen:
 
 
 def _slope(usual: Vector, lift: Vector, extra: Vector, user: npt.NDArray[np.int64]) -> Interval:
-    """Of ``extra`` on ``usual`` x ``lift``, weights 1 / ``usual`` (orders are counts), with an error
-    that knows whose rows are whose (Liang and Zeger 1986)."""
+    """Of ``extra`` on ``usual`` x ``lift``, weights 1 / ``usual`` (orders are counts), with an
+    error that knows whose rows are whose (Liang and Zeger 1986)."""
     told = usual * lift
     under = float((told * lift).sum())
     if under <= 0:
