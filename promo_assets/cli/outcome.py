@@ -57,10 +57,10 @@ def tell(
         table = step.replace("__", ".")
         if not any(place.table == table for place in causes):
             print(f"FAILED {table}: {message}")
-    for table, places, cause in _alike(causes):
+    for name, places, cause in _alike(causes):
         kept = staged[places[0]]
         look = f"; the rows are in {kept[0]}" if kept else ""
-        print(f"HELD BACK {table}{of(places)}: {cause}{look}")
+        print(f"HELD BACK {name}{of(places)}: {cause}{look}")
     for reason, places in waits.items():
         behind = [place for place in places if place not in causes]
         if behind:
