@@ -65,9 +65,7 @@ class Scaling:
     def only(self, names: Sequence[str]) -> Scaling:
         """The same of some columns, which must be in it."""
         places = [self.names.index(name) for name in names]
-        return Scaling(
-            tuple(names), self.unit[places], self.centre[places], self.spread[places]
-        )
+        return Scaling(tuple(names), self.unit[places], self.centre[places], self.spread[places])
 
     def apply(self, values: Mapping[str, Floats]) -> Floats:
         """Rows x columns, every value in -`REACH`..`REACH`."""
@@ -170,7 +168,9 @@ def _judge(points: Floats, number: int, weights: Floats) -> Judged:
 
     rng = np.random.default_rng((SEED, number))
     agreements = [
-        adjusted_rand_score(*(nearest(points, k_means(points, number, rng, one))[0] for one in pair))
+        adjusted_rand_score(
+            *(nearest(points, k_means(points, number, rng, one))[0] for one in pair)
+        )
         for pair in weights
     ]
     centres = k_means(points, number, rng)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import date, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from promo_assets.contract.days import cut_off
@@ -200,3 +200,35 @@ def _standing(production: Production, week: date) -> Standing | None:
         first["silhouette_by_chance"],
         first["agreement"],
     )
+
+
+def _log(
+    production: Production, store: ModelStore, choice: Choice, told: list[dict[str, Any]]
+) -> None:
+    """Keep in MLflow what was judged, and say what came of it."""
+    from promo_assets.propensity.cluster_record import note_of
+    from promo_assets.report.charts import standalone
+    from promo_assets.report.clusters import picture_of
+
+    first = told[0]
+    picture = standalone(picture_of(told)) if first["reason"] is None else None
+    note = note_of(first["as_of_date"], choice, told, picture)
+    tags = {
+        "dagster_run_id": production.run_id,
+        "partition": str(first["week"]),
+        "git_commit": commit(),
+    }
+    run_id = _tracking(store).keep(note, tags)
+    stability = first["stability"]
+    outcome = first["reason"] or f"{len(told)} clusters, stability {stability:.2f}"
+    production.log(f"week {first['week']}: {outcome}, MLflow run {run_id}")
+    production.note({"clusters": len(told), "run_id": run_id})
+
+
+@lru_cache(maxsize=4)
+def _tracking(store: ModelStore) -> Tracking:
+    from promo_assets.learning.tracking import Tracking
+    from promo_assets.propensity.cluster_record import CLUSTERS
+
+    store.artifacts.mkdir(parents=True, exist_ok=True)
+    return Tracking(store.uri, store.artifacts, CLUSTERS)
