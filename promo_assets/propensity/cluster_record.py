@@ -27,7 +27,8 @@ def note_of(
     day: date, choice: Choice, found: Sequence[Mapping[str, Any]], picture: str | None
 ) -> Note:
     """Every number of clusters that was judged, what was taken, and its clusters: ``found`` are
-    their rows of ``profiles.cluster_profiles``. A metric of k clusters is named ``<metric>.k<k>``."""
+    their rows of ``profiles.cluster_profiles``. Metrics of k clusters are named ``<metric>.k<k>``.
+    """
     metrics = {
         f"{name}.k{one.number}": value
         for one in choice.judged

@@ -87,7 +87,7 @@ def _unlike(name: str, taken: Sequence[str]) -> str:
 
 
 def profiles_of(values: Mapping[str, Floats], labels: Labels, number: int) -> list[str]:
-    """For each of ``number`` clusters what is typical of its users, and of all users in brackets."""
+    """For each of ``number`` clusters what is typical of its users, of all users in brackets."""
     everybody = {name: BEHAVIOUR[name].typical(column) for name, column in values.items()}
     return [
         ", ".join(

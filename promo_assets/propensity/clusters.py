@@ -230,7 +230,7 @@ def k_means(
     algorithm from k-means++ starts, ordered by their columns.
 
     Own, as scikit-learn's adds in the order in which its threads end: a rebuilt week would differ
-    in last digits. ``points``: rows x columns; ``weights``: how often each row counts, once if None.
+    in last digits. ``points``: rows x columns; ``weights``: how often each row counts, None = once.
     """
     counts = np.ones(len(points)) if weights is None else weights
     rows = counts > 0
@@ -271,8 +271,8 @@ def _lloyd(points: Floats, counts: Floats, centres: Floats) -> tuple[Floats, flo
 
 
 def nearest(points: Floats, centres: Floats) -> tuple[Labels, Floats, Floats]:
-    """For each point its nearest centre, the distance, and 1 less its ratio to the second nearest's;
-    of a single centre 1."""
+    """For each point its nearest centre, the distance, and 1 less its ratio to that from the second
+    nearest; of a single centre 1."""
     squares = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)
     distances = np.sqrt(np.maximum(squares, 0))
     labels = distances.argmin(axis=1)

@@ -1,7 +1,6 @@
-"""Small charts as inline SVG: a line over days, bars over categories, a histogram, a grid of shades.
+"""Small charts as inline SVG: a line over days, bars over categories, a histogram, shades.
 
-Pure functions from numbers to markup; colours come from the page's CSS classes, those of a grid's
-shades from the numbers.
+Pure functions from numbers to markup; colours come from the page's CSS classes, but for shades.
 """
 
 from __future__ import annotations

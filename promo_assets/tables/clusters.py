@@ -125,7 +125,6 @@ def tables(contracts: Mapping[str, TableContract], store: ModelStore) -> list[Ta
             inputs=INPUTS,
             weekly={PROFILES: (0, 0)},
             kinds=frozenset({"duckdb", "python", "table"}),
-            apart=True,
         ),
     ]
 
