@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.report.charts import shades
+from promo_assets.report.data import Row
 
 REACH = 1.5
 """Interquartile ranges from the median at which a shade is full."""
 
 
-def picture_of(clusters: Sequence[Mapping[str, Any]]) -> str:
+def picture_of(clusters: Sequence[Row]) -> str:
     """Clusters (rows of ``profiles.cluster_profiles`` of one week) by column of behaviour: how many
     interquartile ranges the centre lies above (blue) or below (orange) everybody's median."""
     told = [json.loads(row["definition"]) for row in clusters]
@@ -26,25 +27,24 @@ def picture_of(clusters: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def by_segment(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row a cluster from rows a cluster and segment: its users in each segment, in the segments'
-    order, and whether the cluster is more than twice as frequent there as among all."""
-    clusters: dict[int, dict[str, int]] = {}
-    for row in rows:
-        clusters.setdefault(row["cluster"], {})[row["segment"]] = row["users"]
-    total = sum(row["users"] for row in rows)
-    in_segment = {name: sum(found.get(name, 0) for found in clusters.values()) for name in SEGMENTS}
-    first = {row["cluster"]: row for row in rows}
-    return [
-        {
-            **first[cluster],
-            "segments": [
-                (
-                    found.get(name, 0),
-                    found.get(name, 0) * total > 2 * in_segment[name] * sum(found.values()),
-                )
-                for name in SEGMENTS
-            ],
-        }
-        for cluster, found in sorted(clusters.items())
-    ]
+def in_force(clusters: Sequence[Row]) -> Sequence[Row]:
+    """The clusters, none where everybody is one."""
+    return [row for row in clusters if row["reason"] is None]
+
+
+def with_segments(clusters: Sequence[Row], counts: Sequence[Row]) -> list[dict[str, Any]]:
+    """Each cluster in force with its users in each segment, in the segments' order, and whether the
+    cluster is more than twice as frequent there as among all. ``counts``: users by cluster and
+    segment."""
+    found = {(row["cluster"], row["segment"]): row["users"] for row in counts}
+    total = sum(found.values())
+    of_segment = {name: sum(n for (_, own), n in found.items() if own == name) for name in SEGMENTS}
+    told = []
+    for row in in_force(clusters):
+        users = [found.get((row["cluster"], name), 0) for name in SEGMENTS]
+        often = [
+            n * total > 2 * of_segment[name] * sum(users)
+            for n, name in zip(users, SEGMENTS, strict=True)
+        ]
+        told.append({**row, "segments": list(zip(users, often, strict=True))})
+    return told

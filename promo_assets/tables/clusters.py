@@ -140,7 +140,8 @@ def _rows(
     number = len(standing.numbers)
     labels, _, _ = standing.clustering.assign(values)
     users = np.bincount(labels, minlength=number)
-    profiles = profiles_of(values, labels, number)
+    columns = standing.clustering.scaling.names or values
+    profiles = profiles_of({name: values[name] for name in columns}, labels, number)
     return [
         {
             "week": week,
