@@ -166,16 +166,14 @@ def _segment(segment: Mapping[str, Any] | None) -> Iterator[str]:
 def _cluster(cluster: Mapping[str, Any] | None) -> Iterator[str]:
     """How the user buys, as the newest of the last two weeks told it."""
     if cluster is None:
-        yield _told(
-            "Cluster", "none: not active in the 90 days up to the week's end, or not published"
-        )
+        yield _told("Cluster", "none: not active in the 90 days up to a week that is published")
     elif cluster["reason"]:
         yield _told("Cluster", f"everybody is one: {cluster['reason'].replace('_', ' ')}")
     else:
         yield _told(
             "Cluster",
-            f"{cluster['name']} (number {cluster['cluster']}, {cluster['share']:.0%} of active users; "
-            f"membership {cluster['membership']:.2f}, as of {cluster['as_of_date']})",
+            f"{cluster['name']} (number {cluster['cluster']}, {cluster['share']:.0%} of active "
+            f"users; membership {cluster['membership']:.2f}, as of {cluster['as_of_date']})",
         )
 
 
