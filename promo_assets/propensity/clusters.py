@@ -33,17 +33,22 @@ REACH = 2.0
 """Interquartile ranges from the median at which values end: nobody is a cluster for themselves."""
 NORMAL_IQR = 1.349
 """Standard deviations in a normal distribution's interquartile range."""
-TENTHS = 10
+PARTS = 30
+"""Parts of the median in which values are counted before logarithms: with 10 a single lognormal
+cloud is so skew that its silhouettes pass for clusters', with 100 zero is all that counts."""
 SILHOUETTE_SAMPLE = 1_000
 SHAPELESS = 19
 """Draws without clusters, all of which a number of clusters has to beat: by chance 1 in 20 does."""
+APART = 0.02
+"""By which silhouettes have to beat those: lognormal clouds of standard deviations up to 1.8, a bit
+skew, did so by up to 0.011 (52 of them)."""
 
 
 @dataclass(frozen=True)
 class Scaling:
     """How a column becomes comparable: ``(log1p(x / unit) - centre) / spread``, cut at `REACH`.
 
-    ``unit`` is a tenth of the median of its positive values: cents and euros are the same, zero has
+    ``unit`` is the median of its positive values over `PARTS`: cents and euros are the same, zero has
     a place, and the rest is all but plain logarithms, which leave lognormals symmetric; ``centre``
     and ``spread`` are median and interquartile range of the logarithms (where more than half of all
     are equal, `NORMAL_IQR` standard deviations). What is not known is the median. Arrays by column.
@@ -80,7 +85,7 @@ def _scale(column: Floats) -> tuple[float, float, float] | None:
     positive = known[known > 0]
     if not len(positive):
         return None
-    unit = float(np.median(positive)) / TENTHS
+    unit = float(np.median(positive)) / PARTS
     logs = np.log1p(known / unit)
     low, centre, high = np.percentile(logs, [25, 50, 75])
     spread = float(high - low) or float(logs.std()) * NORMAL_IQR
@@ -126,7 +131,9 @@ class Judged:
     @property
     def holds(self) -> bool:
         """Whether they repeat and are further apart than chance puts those of a single cloud."""
-        return self.repeats and self.shapeless is not None and self.silhouette > self.shapeless
+        return (
+            self.repeats and self.shapeless is not None and self.silhouette > self.shapeless + APART
+        )
 
 
 @dataclass(frozen=True)

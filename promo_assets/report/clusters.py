@@ -10,6 +10,7 @@ from promo_assets.contract.segments import SEGMENTS
 from promo_assets.report.charts import shades
 from promo_assets.report.data import Row
 
+MANY, OFTEN = 10, 1.5
 REACH = 1.5
 """Interquartile ranges from the median at which a shade is full."""
 
@@ -33,9 +34,9 @@ def in_force(clusters: Sequence[Row]) -> Sequence[Row]:
 
 
 def with_segments(clusters: Sequence[Row], counts: Sequence[Row]) -> list[dict[str, Any]]:
-    """Each cluster in force with its users in each segment, in the segments' order, and whether the
-    cluster is more than twice as frequent there as among all. ``counts``: users by cluster and
-    segment."""
+    """Each cluster in force with its users in each segment, in the segments' order, and whether they
+    are `MANY` and the cluster `OFTEN` as frequent there as among all. ``counts``: users by cluster
+    and segment."""
     found = {(row["cluster"], row["segment"]): row["users"] for row in counts}
     total = sum(found.values())
     of_segment = {name: sum(n for (_, own), n in found.items() if own == name) for name in SEGMENTS}
@@ -43,7 +44,7 @@ def with_segments(clusters: Sequence[Row], counts: Sequence[Row]) -> list[dict[s
     for row in in_force(clusters):
         users = [found.get((row["cluster"], name), 0) for name in SEGMENTS]
         often = [
-            n * total > 2 * of_segment[name] * sum(users)
+            n >= MANY and n * total > OFTEN * of_segment[name] * sum(users)
             for n, name in zip(users, SEGMENTS, strict=True)
         ]
         told.append({**row, "segments": list(zip(users, often, strict=True))})
