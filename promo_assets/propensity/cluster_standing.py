@@ -76,7 +76,7 @@ def renewed(
         return old, None
     if before and before.reason == NOTHING_STABLE and not _looked_for(week):
         return before, None
-    choice = choose(values)
+    choice = choose(values, len(before.numbers) if old and before else None)
     if choice.chosen is None:
         return _everybody(NOTHING_STABLE, newest), choice
     return _found(choice, old, sample, newest, day), choice

@@ -33,25 +33,24 @@ REACH = 2.0
 """Interquartile ranges from the median at which values end: nobody is a cluster for themselves."""
 NORMAL_IQR = 1.349
 """Standard deviations in a normal distribution's interquartile range."""
-PARTS = 30
-"""Parts of the median in which values are counted before logarithms: with 10 a single lognormal
-cloud is so skew that its silhouettes pass for clusters', with 100 zero is all that counts."""
+PARTS = 10
+"""Parts of the median in which values are counted before logarithms: zero has a place, and a
+lognormal cloud is all but symmetric."""
 SILHOUETTE_SAMPLE = 1_000
 SHAPELESS = 19
 """Draws without clusters, all of which a number of clusters has to beat: by chance 1 in 20 does."""
-APART = 0.02
-"""By which silhouettes have to beat those: lognormal clouds of standard deviations up to 1.8, a bit
-skew, did so by up to 0.011 (52 of them)."""
+APART = 0.03
+"""By which silhouettes have to beat those: lognormal clouds of standard deviations of 1 to 1.8, a
+bit skew, did so by up to 0.032 (1 of 46 by more than 0.027)."""
 
 
 @dataclass(frozen=True)
 class Scaling:
     """How a column becomes comparable: ``(log1p(x / unit) - centre) / spread``, cut at `REACH`.
 
-    ``unit`` is the median of its positive values over `PARTS`: cents and euros are the same, zero has
-    a place, and the rest is all but plain logarithms, which leave lognormals symmetric; ``centre``
-    and ``spread`` are median and interquartile range of the logarithms (where more than half of all
-    are equal, `NORMAL_IQR` standard deviations). What is not known is the median. Arrays by column.
+    ``unit`` is the median of its positive values over `PARTS`: cents and euros are the same.
+    ``centre`` and ``spread`` are median and interquartile range of the logarithms (where that is 0,
+    `NORMAL_IQR` standard deviations). What is not known is the median. Arrays by column.
     """
 
     names: tuple[str, ...]
@@ -129,11 +128,14 @@ class Judged:
         return self.stability >= STABLE and self.smallest >= LEAST_SHARE
 
     @property
+    def excess(self) -> float:
+        """How much further apart they are than those of a single cloud; none where not compared."""
+        return self.silhouette - self.shapeless if self.shapeless is not None else -1.0
+
+    @property
     def holds(self) -> bool:
         """Whether they repeat and are further apart than chance puts those of a single cloud."""
-        return (
-            self.repeats and self.shapeless is not None and self.silhouette > self.shapeless + APART
-        )
+        return self.repeats and self.excess > APART
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,13 @@ class Choice:
     chosen: Judged | None
 
 
-def choose(values: Mapping[str, Floats]) -> Choice:
-    """The largest number of clusters on which pairs of bootstrap samples agree for everybody (Fang
-    and Wang 2012), and which are further apart than those of one normal cloud of the same
-    covariance (as SigClust asks: Liu et al. 2008), without which a long cloud is always cut alike.
+def choose(values: Mapping[str, Floats], preferred: int | None = None) -> Choice:
+    """The number of clusters on which pairs of bootstrap samples agree for everybody (Fang and Wang
+    2012) and whose silhouette is furthest above that of one normal cloud of the same covariance (as
+    SigClust asks: Liu et al. 2008), without which a long cloud is always cut alike.
 
-    ``values`` as `Scaling.of` takes them.
+    ``values`` as `Scaling.of` takes them; ``preferred`` is taken wherever it repeats and is
+    above chance at all: a change has a price, as people know clusters by name.
     """
     rng = np.random.default_rng(SEED)
     sample = drawn(values)
@@ -160,14 +163,17 @@ def choose(values: Mapping[str, Floats]) -> Choice:
     points = scaling.apply(sample)
     users = len(points)
     weights = rng.multinomial(users, np.full(users, 1 / users), (PAIRS, 2)).astype(float)
-    judged = [_judge(points, number, weights) for number in NUMBERS]
-    for place in reversed(range(len(judged))):
-        if judged[place].repeats:
-            shapeless = _shapeless(points, judged[place].number)
-            judged[place] = replace(judged[place], shapeless=shapeless)
-            if judged[place].holds:
-                return Choice(scaling, tuple(judged), judged[place])
-    return Choice(scaling, tuple(judged), None)
+    judged = tuple(_compared(points, _judge(points, number, weights)) for number in NUMBERS)
+    kept = [one for one in judged if one.number == preferred and one.repeats and one.excess > 0]
+    holding = kept or [one for one in judged if one.holds]
+    return Choice(scaling, judged, max(holding, key=lambda one: one.excess, default=None))
+
+
+def _compared(points: Floats, judged: Judged) -> Judged:
+    """With the silhouette of a single cloud, where clusters repeat."""
+    if not judged.repeats:
+        return judged
+    return replace(judged, shapeless=_shapeless(points, judged.number))
 
 
 def _judge(points: Floats, number: int, weights: Floats) -> Judged:
@@ -204,9 +210,10 @@ def _shapeless(points: Floats, number: int) -> float:
     """The largest silhouette of as many clusters in `SHAPELESS` draws of one normal cloud."""
     rng = np.random.default_rng((SEED, number))
     mean, covariance = points.mean(axis=0), np.atleast_2d(np.cov(points.T))
+    users = min(len(points), SILHOUETTE_SAMPLE)
     found = []
     for _ in range(SHAPELESS):
-        cloud = rng.multivariate_normal(mean, covariance, len(points)).clip(-REACH, REACH)
+        cloud = rng.multivariate_normal(mean, covariance, users).clip(-REACH, REACH)
         labels, _, _ = nearest(cloud, k_means(cloud, number, rng))
         found.append(_silhouette(cloud, labels, rng))
     return max(found)

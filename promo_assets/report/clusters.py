@@ -34,9 +34,9 @@ def in_force(clusters: Sequence[Row]) -> Sequence[Row]:
 
 
 def with_segments(clusters: Sequence[Row], counts: Sequence[Row]) -> list[dict[str, Any]]:
-    """Each cluster in force with its users in each segment, in the segments' order, and whether they
-    are `MANY` and the cluster `OFTEN` as frequent there as among all. ``counts``: users by cluster
-    and segment."""
+    """Each cluster in force with its users in each segment, in the segments' order, and whether
+    they are `MANY` and the cluster `OFTEN` times as frequent there as among all. ``counts``: users
+    by cluster and segment."""
     found = {(row["cluster"], row["segment"]): row["users"] for row in counts}
     total = sum(found.values())
     of_segment = {name: sum(n for (_, own), n in found.items() if own == name) for name in SEGMENTS}

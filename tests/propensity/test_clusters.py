@@ -27,11 +27,11 @@ Values = dict[str, Floats]
 def planted(
     number: int, users: int = 500, columns: int = 4, seed: int = 0
 ) -> tuple[Values, Labels]:
-    """Lognormal values of users in ``number`` clusters, ten standard deviations apart."""
+    """Lognormal values of users in ``number`` clusters whose centres differ in every column."""
     rng = np.random.default_rng(seed)
-    centres = np.array([[(place >> bit) % 2 for bit in range(columns)] for place in range(number)])
+    centres = np.array([rng.permutation(number) for _ in range(columns)]).T
     truth = rng.integers(0, number, users)
-    logs = rng.normal(centres[truth] * 2.0, 0.2)
+    logs = rng.normal(centres[truth] * 0.8, 0.15)
     return {f"c{place}": np.exp(logs[:, place]) for place in range(columns)}, truth
 
 
@@ -56,7 +56,7 @@ def test_planted_clusters_are_found_and_as_many(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "together"), [(2, 0.0), (4, 0.0), (6, 0.0), (2, 1.5), (4, 1.5)]
+    ("columns", "together"), [(2, 0.0), (4, 0.0), (6, 0.0), (2, 1.0), (4, 1.5)]
 )
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_one_cloud_has_no_clusters_not_even_a_long_one(
@@ -69,10 +69,9 @@ def test_one_cloud_has_no_clusters_not_even_a_long_one(
 
 def test_a_long_cloud_is_cut_alike_and_refused_for_its_silhouette() -> None:
     """Without the comparison with a single cloud stability alone would take it."""
-    two, *_ = choose(noise(4, 0, 3.0)).judged
+    two, *_ = choose(noise(4, 0, 1.5)).judged
     assert two.repeats
-    assert two.shapeless is not None
-    assert two.silhouette <= two.shapeless
+    assert not two.holds
 
 
 def test_units_of_measurement_change_nothing() -> None:
