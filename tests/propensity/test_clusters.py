@@ -56,7 +56,12 @@ def test_planted_clusters_are_found_and_as_many(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "together"), [(2, 0.0), (4, 0.0), (6, 0.0), (2, 1.0), (4, 1.5)]
+    ("columns", "together"),
+    [
+        (4, 0.0),
+        (2, 1.0),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in ((2, 0.0), (6, 0.0), (4, 1.5))),
+    ],
 )
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_one_cloud_has_no_clusters_not_even_a_long_one(
@@ -159,7 +164,9 @@ def test_old_centres_agree_with_new_ones_until_users_have_changed() -> None:
     assert choice.chosen is not None
     points = choice.scaling.apply(values)
     assert agreement(points, choice.chosen.centres) == 1
-    assert agreement(points, choice.chosen.centres[:, ::-1].copy() * -1) < 0.9
+    merged = choice.chosen.centres.copy()
+    merged[1] = merged[0] + 9
+    assert agreement(points, merged) < 0.9
 
 
 def test_of_many_users_some_are_read_and_everybody_is_assigned(
