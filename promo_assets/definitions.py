@@ -26,6 +26,7 @@ from promo_assets.privacy.retention import retain
 from promo_assets.settings import Settings, load_settings
 from promo_assets.sources import deliveries
 from promo_assets.tables import (
+    clusters,
     events,
     lifetimes,
     models,
@@ -46,6 +47,7 @@ def build_tables(settings: Settings) -> list[Table]:
     try:
         python = [
             *events.tables(contracts, installation.intake(settings)),
+            *clusters.tables(contracts, installation.learning(settings).store),
             *lifetimes.tables(contracts),
             *propensity.tables(contracts, installation.learning(settings)),
             *strategy.tables(contracts, installation.deciding(settings)),

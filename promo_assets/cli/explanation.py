@@ -29,6 +29,14 @@ FUTURE = """
 select * from profiles.user_lifetimes
 where user_id = $user and as_of_date <= $day order by week desc limit 1
 """
+CLUSTER = """
+select users.*, told.share, told.reason
+from profiles.user_clusters as users
+inner join profiles.cluster_profiles as told
+    on told.week = users.week and told.cluster = users.cluster
+where users.user_id = $user and users.as_of_date <= $day and users.as_of_date > $day - 14
+order by users.week desc limit 1
+"""
 SEGMENT = "select * from segments.user_segments where user_id = $user and as_of_date = $day"
 SCORE = """
 select scores.propensity, scores.model_version, trainings.sha256, trainings.week
@@ -83,6 +91,7 @@ def explain(user: str, day: date, read: Read, settings: Settings) -> str:
     lines += _behaviour(snapshot.row(0, named=True), row(read, PROFILE, keys))
     lines += _future(row(read, FUTURE, keys))
     lines += _segment(row(read, SEGMENT, keys))
+    lines += _cluster(row(read, CLUSTER, keys))
     lines += _propensity(snapshot, row(read, SCORE, keys), settings)
     lines += _products(read(ITEMS, keys))
     lines += _promotions(read(OFFERED, keys))
@@ -152,6 +161,20 @@ def _segment(segment: Mapping[str, Any] | None) -> Iterator[str]:
     before = segment["previous_segment"]
     moved = f" (the day before: {before})" if before not in (None, segment["segment"]) else ""
     yield _told("Segment", f"{segment['segment']}{moved}: {segment['reason']}")
+
+
+def _cluster(cluster: Mapping[str, Any] | None) -> Iterator[str]:
+    """How the user buys, as the newest of the last two weeks told it."""
+    if cluster is None:
+        yield _told("Cluster", "none: not active in the 90 days up to a week that is published")
+    elif cluster["reason"]:
+        yield _told("Cluster", f"everybody is one: {cluster['reason'].replace('_', ' ')}")
+    else:
+        yield _told(
+            "Cluster",
+            f"{cluster['name']} (number {cluster['cluster']}, {cluster['share']:.0%} of active "
+            f"users; membership {cluster['membership']:.2f}, as of {cluster['as_of_date']})",
+        )
 
 
 def _propensity(

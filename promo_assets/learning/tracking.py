@@ -59,12 +59,14 @@ class Record:
 @dataclass(frozen=True)
 class Note:
     """What is kept of an evaluation that makes no model: ``metrics`` are single numbers, ``steps``
-    one number for each step, such as each fold; no name may be in both."""
+    one number for each step, such as each fold; no name may be in both. ``write`` writes its files,
+    if any, into a folder."""
 
     name: str
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
     steps: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    write: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,11 @@ class Tracking:
 
     def note(self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
         """Log an evaluation that makes no model as a new run; its id."""
-        run_id = self._noted(Note(name, params, metrics), {})
+        return self.keep(Note(name, params, metrics), {})
+
+    def keep(self, note: Note, tags: Mapping[str, str]) -> str:
+        """Log ``note`` with its files as a new run; its id."""
+        run_id = self._noted(note, tags)
         self.client.set_terminated(run_id, "FINISHED")
         return run_id
 
@@ -243,6 +249,10 @@ class Tracking:
             metrics=[*single, *stepped],
             params=[Param(key, str(value)) for key, value in sorted(note.params.items())],
         )
+        if note.write is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                note.write(Path(folder))
+                self.client.log_artifacts(run_id, folder)
         return run_id
 
     def _experiment(self) -> str:

@@ -21,6 +21,8 @@ from promo_assets.tables.table import Table
 
 SCHEDULED_GROUPS = ("events", "features", "profiles")
 TRAINING = dg.AssetSelection.assets(
+    "profiles/cluster_profiles",
+    "profiles/user_clusters",
     "profiles/user_lifetimes",
     "propensity/training_set",
     "propensity/trainings",

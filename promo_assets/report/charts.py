@@ -1,6 +1,6 @@
-"""Small charts as inline SVG: a line over days, bars over categories, a histogram.
+"""Small charts as inline SVG: a line over days, bars over categories, a histogram, shades.
 
-Pure functions from numbers to markup; colours come from the page's CSS classes.
+Pure functions from numbers to markup; colours come from the page's CSS classes, but for shades.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 130, 44, 18, 8
+WIDE = 860
 
 
 def line(days: Sequence[str], values: Sequence[float], label: str, mark: str | None = None) -> str:
@@ -62,6 +63,46 @@ def interval(low: float, mid: float, high: float, reach: float) -> str:
         f'<line class="range" x1="{x(low):.1f}" y1="8" x2="{x(high):.1f}" y2="8"/>'
         f'<circle class="mark" cx="{x(mid):.1f}" cy="8" r="3.5"/></svg>'
     )
+
+
+def shades(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float]],
+    label: str,
+    reach: float,
+) -> str:
+    """A grid, ``rows`` x ``columns``: blue above zero, orange below, full at ``reach``; each cell
+    tells its number to who points at it."""
+    left, top, height = 250, 18, 20
+    width = (WIDE - left - 4) / max(len(columns), 1)
+    parts = [
+        f'<text x="{left + (place + 0.5) * width:.1f}" y="12" text-anchor="middle">{escape(name)}'
+        "</text>"
+        for place, name in enumerate(columns)
+    ]
+    for line_, (row, told) in enumerate(zip(rows, values, strict=True)):
+        y = top + line_ * height
+        parts.append(f'<text x="{left - 6}" y="{y + 14}" text-anchor="end">{escape(row)}</text>')
+        for place, (name, value) in enumerate(zip(columns, told, strict=True)):
+            colour = "#1f6feb" if value > 0 else "#d9730d"
+            strength = min(abs(value) / reach, 1.0)
+            parts.append(
+                f'<rect x="{left + place * width + 1:.1f}" y="{y + 1}" width="{width - 2:.1f}" '
+                f'height="{height - 2}" fill="{colour}" fill-opacity="{strength:.2f}">'
+                f"<title>{escape(row)}, {escape(name)}: {value:+.2f}</title></rect>"
+            )
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDE} {top + len(rows) * height}" role="img" aria-label='
+        f'"{escape(label, quote=True)}">{"".join(parts)}</svg>'
+    )
+
+
+def standalone(svg: str) -> str:
+    """A chart as a file of its own."""
+    style = "<style>text{font:10px sans-serif;fill:#5b6675}</style>"
+    head, _, rest = svg.partition(">")
+    return f'{head} xmlns="http://www.w3.org/2000/svg">{style}{rest}'
 
 
 def _svg(label: str, parts: Sequence[str]) -> str:

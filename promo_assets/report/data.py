@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from promo_assets.contract.days import Window
+from promo_assets.contract.days import Window, week_of
 from promo_assets.warehouse.reading import Read
 
 TREND_DAYS = 90
@@ -119,6 +119,18 @@ QUERIES = {
         where level <> 'product' and rule_rank <= 8 and week < $end
             and week >= cast($start - interval 90 day as date)
         order by week, level, rule_rank""",
+    "clusters": """
+        select week as day, * exclude (week) from profiles.cluster_profiles
+        where week >= cast($start - interval 13 day as date) and week < $end
+        order by week, cluster""",
+    "cluster_segments": """
+        select segments.as_of_date as day, clusters.cluster, segments.segment, count(*) as users
+        from segments.user_segments as segments
+        inner join profiles.user_clusters as clusters
+            on clusters.user_id = segments.user_id
+            and clusters.week = cast(date_trunc('week', segments.as_of_date) as date) - 7
+        where segments.as_of_date >= $start and segments.as_of_date < $end
+        group by all order by all""",
     "trainings": """
         select week as day, * exclude (week) from propensity.trainings
         where status = 'trained' and week < $end order by week""",
@@ -161,7 +173,7 @@ def read_days(
     }
     by_day: dict[str, dict[date, list[Row]]] = {}
     for topic, rows in fetched.items():
-        if topic not in ("volumes", "checked", "rules", "trainings"):
+        if topic not in ("volumes", "checked", "rules", "clusters", "trainings"):
             days = by_day.setdefault(topic, {})
             for row in rows:
                 days.setdefault(row["day"], []).append(row)
@@ -173,4 +185,6 @@ def read_days(
         topics["trainings"] = fetched["trainings"]
         known = [row for row in fetched["rules"] if row["day"] + timedelta(days=7) <= day]
         topics["rules"] = [row for row in known if row["day"] == known[-1]["day"]]
+        week_before = week_of(day) - timedelta(days=7)
+        topics["clusters"] = [row for row in fetched["clusters"] if row["day"] == week_before]
         yield DayReport(day, topics, waits.get(day, ()))

@@ -10,7 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promo_assets.contract.segments import SEGMENTS
 from promo_assets.report.charts import histogram, interval, line
+from promo_assets.report.clusters import in_force, picture_of, with_segments
 from promo_assets.report.data import DayReport, Row
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ def render(report: DayReport) -> str:
     charts["recency"] = _bins(report, "recency", [*(str(7 * w) for w in range(8)), "56+"])
     charts["frequency"] = _bins(report, "frequency", [*(str(n) for n in range(8)), "8+"])
     charts["budget"] = _curve(report)
+    if told := in_force(report.rows("clusters")):
+        charts["clusters"] = picture_of(told)
     charts["scores"] = _bins(report, "scores", [f"{n / 10:.1f}" for n in range(10)])
     strategies = report.rows("strategies")
     reach = max(
@@ -56,6 +60,8 @@ def render(report: DayReport) -> str:
         programme=next(reversed(report.rows("programme")), None),
         training=report.training,
         rules=_rules(report.rows("rules")),
+        segments=SEGMENTS,
+        clusters=with_segments(report.rows("clusters"), report.rows("cluster_segments")),
         checked=next(iter(report.rows("checked")), None),
     )
 

@@ -157,8 +157,11 @@ def _bounded(table: Table, asked: Request, warehouse: Warehouse) -> Iterator[Req
     is known when it begins. It is no shorter than a fourth of what the table reads of the past,
     which is read again for each, and than a day."""
     window = asked.window
-    if window is None or table.grid == "week" or len(window.days) == 1:
+    if window is None or len(window.days) == 1:
         yield asked
+        return
+    if table.grid == "week":
+        yield from _weeks_bounded(table, asked, window, warehouse)
         return
     past = [days for name, days in table.inputs.items() if name != table.contract.table]
     least = timedelta(days=max(1, max(past, default=0) // 4 if table.spills else 0))
@@ -173,6 +176,29 @@ def _bounded(table: Table, asked: Request, warehouse: Warehouse) -> Iterator[Req
             end += timedelta(days=1)
         yield replace(asked, window=Window(window.start, end))
         window = Window(end, window.end) if end < window.end else None
+
+
+def _weeks_bounded(
+    table: Table, asked: Request, window: Window, warehouse: Warehouse
+) -> Iterator[Request]:
+    """The same of a table by week: at once, unless its rows are users."""
+    if "user_id" not in table.contract.grain:
+        yield asked
+        return
+    with warehouse.get_connection() as connection:
+        rows = _expected_rows(connection, table, window)
+    pieces: list[list[date]] = [[]]
+    total = 0
+    for week in asked.weeks:
+        most = max(rows[day] for day in window.days if week_of(day) == week)
+        if pieces[-1] and total + most > ROWS_AT_ONCE:
+            pieces.append([])
+            total = 0
+        pieces[-1].append(week)
+        total += most
+    for weeks in pieces:
+        span = Window(max(weeks[0], window.start), min(weeks[-1] + timedelta(days=7), window.end))
+        yield replace(asked, window=span, weeks=tuple(weeks))
 
 
 def _expected_rows(
