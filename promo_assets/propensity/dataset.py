@@ -81,7 +81,8 @@ def feature_matrix(frame: pl.DataFrame, names: Sequence[str]) -> np.ndarray:
             f"features missing: {', '.join(missing)}; expected every feature that the model was "
             "trained on. Train again after features changed"
         )
-    types = {name: kind for name in names if not _is_number(kind := frame.schema[name])}
+    schema = frame.schema
+    types = {name: kind for name in names if not _is_number(kind := schema[name])}
     if types:
         raise MissingFeatureError(
             "features that are no numbers: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from promo_assets.learning import evaluation
+from promo_assets.propensity.attention import Attention, attention
 from promo_assets.propensity.dataset import (
     POPULATIONS,
     Split,
@@ -76,14 +78,15 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A model with everything that is said about it. ``test`` holds its test rows' labels and
-    scores, from which the plots are drawn."""
+    """A model with everything that is said about it. ``attention`` is the registered model's, on
+    the newest snapshots. ``test`` holds its test rows' labels and scores, from which the plots are
+    drawn."""
 
     model: PropensityModel
     settings: TrainingSettings
     metrics: Mapping[str, float]
     confusion: Mapping[str, int]
-    importance: Mapping[str, float]
+    attention: Attention
     split: Mapping[str, Mapping[str, Any]]
     test_labels: np.ndarray
     test_scores: np.ndarray
@@ -106,6 +109,9 @@ class TrainingResult:
         told = [f"{who}_{what}" for who in POPULATIONS for what in ("score", "share")]
         return {name: self.metrics.get(name) for name in (*chosen, *told)} | {
             **{f"{who}_rows": int(self.metrics[f"{who}_rows"]) for who in POPULATIONS},
+            "looks_at": json.dumps(
+                {topic: round(share, 4) for topic, share in self.attention.shares.items()}
+            ),
             "first_as_of": self.split["train"]["first"],
             "test_from": self.split["test"]["first"],
             "train_rows": self.split["train"]["rows"],
@@ -149,10 +155,9 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
     )
     y, p = labels(split.test), tested.predict(split.test)
     interval = evaluation.auc_interval(y, p, split.test["user_id"].to_numpy(), settings.seed)
-    gains = booster.feature_importance("gain", iteration=best)
-    order = np.argsort(-gains, kind="stable")
+    model = refit(tested, split, best, settings)
     return TrainingResult(
-        model=refit(tested, split, best, settings),
+        model=model,
         settings=settings,
         metrics={
             **evaluation.measures(y, p, tested.threshold),
@@ -163,7 +168,7 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
             **by_population(split.test, p),
         },
         confusion=evaluation.confusion(y, p, tested.threshold),
-        importance={names[index]: float(gains[index]) for index in order},
+        attention=attention(model, split.test, settings.seed),
         split={
             name: {
                 "rows": part.height,

@@ -400,7 +400,7 @@ def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[T
             contracts["propensity.trainings"],
             "propensity",
             partial(trainings, learning=learning),
-            f"3+horizon{learning.horizon_days}{trusting}",
+            f"4+horizon{learning.horizon_days}{trusting}",
             grid="week",
             weekly={"propensity.training_set": (1 - HISTORY_WEEKS, 0)},
             kinds=frozenset({"lightgbm", "mlflow", "table"}),

@@ -39,7 +39,7 @@ def test_a_model_finds_who_buys_and_its_scores_are_probabilities(snapshots: Snap
     assert result.metrics["auc"] > 0.7
     assert result.metrics["auc_low"] < result.metrics["auc"] < result.metrics["auc_high"]
     assert result.metrics["calibration_error"] < 0.08
-    assert next(iter(result.importance)) == "orders_90d"
+    assert next(iter(result.attention.features)) == "orders_90d"
     assert sum(result.confusion.values()) == result.split["test"]["rows"] == 2000
 
 
@@ -87,7 +87,7 @@ def test_a_model_knows_until_when_it_was_fitted(snapshots: Snapshots) -> None:
 
 def test_the_summary_has_a_value_for_every_column(snapshots: Snapshots) -> None:
     summary = train(snapshots(), SETTINGS).summary()
-    assert len(summary) == 24
+    assert len(summary) == 25
     empty = {name for name, value in summary.items() if value is None}
     assert empty == {"never_score", "never_share"}, "everyone in this shop has ordered once"
 
