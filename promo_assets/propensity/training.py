@@ -15,6 +15,7 @@ from promo_assets.learning import evaluation
 from promo_assets.propensity.attention import Attention, attention
 from promo_assets.propensity.dataset import (
     POPULATIONS,
+    MissingFeatureError,
     Split,
     feature_matrix,
     feature_names,
@@ -66,7 +67,8 @@ PATIENCE = 50
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a training depends on besides its data; ``trusted`` features are taken as no leaks."""
+    """What a training depends on besides its data; ``trusted`` features are taken as no leaks,
+    and it learns from ``features`` alone, from all where there are none."""
 
     cut_off: date
     horizon: int = 7
@@ -74,6 +76,7 @@ class TrainingSettings:
     threads: int = 2  # Not the machine's: it is written into the model, and so into its hash.
     lightgbm: Mapping[str, Any] = field(default_factory=lambda: dict(LIGHTGBM))
     trusted: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,12 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
     All figures are those of ``model.tested``, which has not seen the test part. The model itself
     is boosted again on every part, with the tested number of rounds, Platt's curve and threshold.
     Deterministic: the same rows and settings give the same model, byte by byte. Raises
-    `TrainingError` when there is too little history, and `LeakError` where a feature seems to know
-    the future.
+    `TrainingError` when there is too little history, `LeakError` where a feature seems to know the
+    future, and `MissingFeatureError` where ``settings`` names something that is none.
     """
     frame = frame.sort("as_of_date", "user_id")
     split = split_by_time(frame, horizon=settings.horizon)
-    names = feature_names(frame)
+    names = _chosen(frame, settings)
     refuse_leaks(frame, names, settings.seed, settings.trusted)
     settings = replace(settings, lightgbm=sized(settings.lightgbm, split.train.height))
     booster = boost(split, names, settings)
@@ -182,6 +185,17 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
         test_labels=y,
         test_scores=p,
     )
+
+
+def _chosen(frame: pl.DataFrame, settings: TrainingSettings) -> tuple[str, ...]:
+    every = feature_names(frame)
+    unknown = sorted({*settings.features} - {*every})
+    if unknown:
+        raise MissingFeatureError(
+            f"{', '.join(unknown)}: no features; expected in PROMO_PROPENSITY_FEATURES numbers or "
+            "booleans of features.user_features"
+        )
+    return settings.features or every
 
 
 def sized(parameters: Mapping[str, Any], rows: int) -> dict[str, Any]:
