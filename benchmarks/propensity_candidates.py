@@ -6,7 +6,8 @@ the share of the way from the best rule to the best candidate, the difference to
 interval, and what the one-standard-error rule chooses. ``--origins`` and ``--test-weeks`` fit a
 shorter history; ``--log`` writes runs into MLflow's experiment ``propensity-candidates``: the
 comparison, and each candidate nested in it. ``--search N`` searches LightGBM's parameters instead:
-N trials on all origins but the two newest, which judge what was found.
+N trials on all origins but the two newest, which judge what was found. ``--features`` chooses
+features instead, on the same origins, judged on the same two; ``--log`` logs that, too.
 
 A simulated shop's true probabilities make no row here: they are of persons on the days of its
 campaigns, the snapshots of accounts on Sundays.
@@ -23,6 +24,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
+from promo_assets.contract.home import Home
 from promo_assets.learning.tracking import Note, Registry, Tracking
 from promo_assets.propensity.candidates import CANDIDATES
 from promo_assets.propensity.comparison import (
@@ -36,12 +38,13 @@ from promo_assets.propensity.comparison import (
 )
 from promo_assets.propensity.dataset import TrainingError, rolling_folds
 from promo_assets.propensity.search import FOUND, SPACE, Search, search
+from promo_assets.propensity.selection import ALL, CHOSEN, Choice, choose
 from promo_assets.settings import load_settings
 from promo_assets.tables.propensity import LABELLED
 
 IN_FORCE = "LightGBM"
 JUDGED_ON = 2
-"""The newest origins, which judge what ``--search`` found on the others."""
+"""The newest origins, which judge what ``--search`` or ``--features`` found on the others."""
 RULES = [candidate.name for candidate in CANDIDATES if candidate.kind == "rule"]
 EVER = {"after": date(1900, 1, 1), "week": date(2200, 1, 1)}
 
@@ -131,12 +134,60 @@ def tell_search(found: Search) -> None:
     print(f"later origins, log loss: found less in force {difference}")
 
 
+def tell_choice(choice: Choice) -> None:
+    """Every cluster of features, why it is chosen or not, and what the choice costs."""
+    print("| chosen | shuffled together | rise of the log loss |\n|---|---|---|")
+    for cluster in choice.clusters:
+        chosen = cluster.features[0] if cluster.kept else ""
+        print(f"| {chosen} | {', '.join(cluster.features)} | {cluster.rise} |")
+    seconds = choice.judged.values("seconds")
+    print(
+        f"{len(choice.features)} of {choice.judged.features} features: {', '.join(choice.features)}"
+    )
+    print(
+        "later origins, log loss: chosen less all {:+.5f} [{:+.5f}, {:+.5f}]; ".format(*choice.cost)
+        + ", ".join(f"{name} {sum(seconds[name]):.1f} s" for name in (ALL, CHOSEN))
+    )
+
+
+def note_of(choice: Choice) -> Note:
+    """The choice as MLflow keeps it: the set, each cluster's reason, and the loss that it costs."""
+    seconds = {name: sum(told) for name, told in choice.judged.values("seconds").items()}
+    ends = ("difference", "difference_low", "difference_high")
+    first = {cluster.features[0]: cluster for cluster in choice.clusters}
+    return Note(
+        "features chosen",
+        {
+            "chosen": ", ".join(choice.features),
+            "seed": choice.judged.seed,
+            "judged_from": choice.judged.folds[0].test[0],
+            **{f"reason.{name}": cluster.reason for name, cluster in first.items()},
+        },
+        {
+            "features": len(choice.features),
+            "of": choice.judged.features,
+            **dict(zip(ends, choice.cost, strict=True)),
+            "seconds_all": seconds[ALL],
+            "seconds_chosen": seconds[CHOSEN],
+            **{f"importance.{name}": cluster.importance for name, cluster in first.items()},
+        },
+    )
+
+
+def tracked(places: Home) -> Tracking:
+    """Where ``--log`` logs."""
+    places.model_store.mkdir(parents=True, exist_ok=True)
+    registry = Registry("propensity-candidates", "", "Candidates of the purchase model")
+    return Tracking(places.tracking_uri, places.model_store, registry)
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     asked.add_argument("--origins", type=int, default=5)
     asked.add_argument("--test-weeks", type=int, default=4)
     asked.add_argument("--log", action="store_true")
     asked.add_argument("--search", type=int, default=0, metavar="TRIALS")
+    asked.add_argument("--features", action="store_true")
     given = asked.parse_args()
     settings = load_settings()
     places = settings.places
@@ -154,6 +205,13 @@ def main() -> None:
     if given.search:
         tell_search(search(frame, folds, JUDGED_ON, given.search))
         return
+    if given.features:
+        choice = choose(frame, folds, JUDGED_ON)
+        tell_choice(choice)
+        if given.log:
+            note = note_of(choice)
+            print(f"MLflow run {tracked(places).note(note.name, note.params, note.metrics)}")
+        return
     comparison = compare(frame, folds)
     selection = select(comparison.values("log_loss"))
     print(
@@ -164,10 +222,7 @@ def main() -> None:
     print("\n".join(table(comparison, selection)))
     print(f"chosen: {selection.chosen}. {selection.why}")
     if given.log:
-        places.model_store.mkdir(parents=True, exist_ok=True)
-        registry = Registry("propensity-candidates", "", "Candidates of the purchase model")
-        tracking = Tracking(places.tracking_uri, places.model_store, registry)
-        run_id, _ = tracking.note_nested(*notes(comparison, selection))
+        run_id, _ = tracked(places).note_nested(*notes(comparison, selection))
         print(f"MLflow run {run_id}")
 
 

@@ -82,8 +82,7 @@ def identity_rules(settings: Settings) -> Rules:
 
 
 def consent(settings: Settings) -> ConsentRule:
-    purposes = {part.strip() for part in settings.consent_purposes.split(",")} - {""}
-    return ConsentRule(tuple(sorted(purposes)), settings.consent_unknown == "allow")
+    return ConsentRule(_names(settings.consent_purposes), settings.consent_unknown == "allow")
 
 
 def erasure(settings: Settings) -> Place:
@@ -106,8 +105,18 @@ def learning(settings: Settings) -> propensity.Learning:
     """What the propensity model depends on."""
     places = settings.places
     store = propensity.ModelStore(places.tracking_uri, places.model_store)
-    trusted = tuple(filter(None, map(str.strip, settings.trusted_features.split(","))))
-    return propensity.Learning(settings.horizon_days, settings.train_every_weeks, trusted, store)
+    return propensity.Learning(
+        settings.horizon_days,
+        settings.train_every_weeks,
+        _names(settings.trusted_features),
+        _names(settings.propensity_features),
+        store,
+    )
+
+
+def _names(told: str) -> tuple[str, ...]:
+    """The names of a list with commas between, each once and sorted."""
+    return tuple(sorted({name.strip() for name in told.split(",")} - {""}))
 
 
 def versions(settings: Settings) -> Mapping[str, str]:

@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     trusted_features: str = Field(
         default="", description="Features that a training doesn't refuse as leaks; commas between."
     )
+    propensity_features: str = Field(
+        default="", description="The features that a training uses; commas between; all if empty."
+    )
     timezone: str = Field(default="UTC", description="Of naive times in a files source.")
     memory_limit: str = Field(default="2GB", description="DuckDB's memory limit.")
     threads: int = Field(default=os.cpu_count() or 2, ge=1, description="DuckDB's threads.")

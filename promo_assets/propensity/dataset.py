@@ -25,7 +25,8 @@ MIN_TRAIN_WEEKS = 4
 
 
 class MissingFeatureError(ValueError):
-    """A frame lacks features that are asked of it. Not a `TrainingError`: waiting won't help."""
+    """A frame lacks features that are asked of it, or has something else than numbers in their
+    place. Not a `TrainingError`: waiting won't help."""
 
 
 class TrainingError(ValueError):
@@ -63,15 +64,16 @@ def feature_names(frame: pl.DataFrame) -> tuple[str, ...]:
         sorted(
             name
             for name, kind in frame.schema.items()
-            if name not in (*KEYS, *OUTCOMES) and (kind.is_numeric() or kind == pl.Boolean)
+            if name not in (*KEYS, *OUTCOMES) and _is_number(kind)
         )
     )
 
 
 def feature_matrix(frame: pl.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """``frame[names]`` as float64, shape (rows, features); null becomes NaN.
+    """``frame[names]`` as float64, shape (rows, features); null becomes NaN. Columns are taken by
+    name, in the order of ``names``; others are left.
 
-    Raises `MissingFeatureError` naming the columns.
+    Raises `MissingFeatureError` naming the columns that are missing or hold no numbers.
     """
     missing = [name for name in names if name not in frame.columns]
     if missing:
@@ -79,8 +81,20 @@ def feature_matrix(frame: pl.DataFrame, names: Sequence[str]) -> np.ndarray:
             f"features missing: {', '.join(missing)}; expected every feature that the model was "
             "trained on. Train again after features changed"
         )
+    schema = frame.schema
+    types = {name: kind for name in names if not _is_number(kind := schema[name])}
+    if types:
+        raise MissingFeatureError(
+            "features that are no numbers: "
+            f"{', '.join(f'{name} ({kind})' for name, kind in types.items())}; expected numbers or "
+            "booleans, as the model was trained on. Mend what computes them, or train again"
+        )
     columns = frame.select(pl.col(name).cast(pl.Float64) for name in names)
     return columns.fill_null(float("nan")).to_numpy()
+
+
+def _is_number(kind: pl.DataType) -> bool:
+    return kind.is_numeric() or kind == pl.Boolean
 
 
 def labels(frame: pl.DataFrame) -> np.ndarray:

@@ -65,18 +65,23 @@ class PropensityModel:
         slope, intercept = self.platt
         return 1 / (1 + np.exp(-(slope * self.margin(frame) + intercept)))
 
-    def contributions(self, frame: pl.DataFrame) -> list[dict[str, float]]:
-        """Each row's exact SHAP values of the calibrated log-odds by feature, and `BASE`: together
-        they are the log-odds of `predict` (TreeSHAP, Lundberg 2020; Platt's curve is linear).
+    def shap(self, frame: pl.DataFrame) -> np.ndarray:
+        """Exact SHAP values of the calibrated log-odds, shape (rows, features + 1): by feature, and
+        the mean over what the model learned from. Each row's sum is the log-odds of `predict`
+        (TreeSHAP, Lundberg 2020; Platt's curve is linear).
 
-        Slow: for the few rows that are shown to people. Raises `MissingFeatureError` when a
-        feature is missing.
+        Slow: a few hundred rows take 0.1 s. Raises `MissingFeatureError` when a feature is missing.
         """
         slope, intercept = self.platt
         matrix = feature_matrix(frame, self.features)
-        values = slope * np.asarray(self.booster.predict(matrix, pred_contrib=True))
+        values: np.ndarray = slope * np.asarray(self.booster.predict(matrix, pred_contrib=True))
         values[:, -1] += intercept
-        return [dict(zip((*self.features, BASE), row.tolist(), strict=True)) for row in values]
+        return values
+
+    def contributions(self, frame: pl.DataFrame) -> list[dict[str, float]]:
+        """Each row of `shap` by feature, the mean under `BASE`."""
+        names = (*self.features, BASE)
+        return [dict(zip(names, row, strict=True)) for row in self.shap(frame).tolist()]
 
     @property
     def sha256(self) -> str:

@@ -50,13 +50,18 @@ def topics(model: PropensityModel, snapshot: pl.DataFrame) -> list[Reason]:
     of_topic: dict[str, dict[str, float]] = {}
     for feature, weight in weights.items():
         if feature != BASE:
-            of_topic.setdefault(MEANINGS[feature][0], {})[feature] = weight
+            of_topic.setdefault(topic_of(feature), {})[feature] = weight
     found = []
     for topic, parts in of_topic.items():
         weight = sum(parts.values())
         strongest = max(parts, key=lambda name: parts[name] * (1 if weight >= 0 else -1))
         found.append(Reason(topic, weight, strongest, MEANINGS[strongest][1](values, strongest)))
     return found
+
+
+def topic_of(feature: str) -> str:
+    """The behaviour that a feature tells of; its own name where it has no words."""
+    return MEANINGS[feature][0] if feature in MEANINGS else feature
 
 
 WINDOWS = {

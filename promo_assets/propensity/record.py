@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from promo_assets.learning import evaluation
 from promo_assets.learning.tracking import MODEL_FOLDER, Record, Registry, Tracking
+from promo_assets.propensity.attention import Attention
 from promo_assets.propensity.model import PropensityModel
+from promo_assets.propensity.reasons import topic_of
 from promo_assets.propensity.training import TrainingResult
 
 PROPENSITY = Registry(
     "propensity", "promo_propensity", "Probability of a purchase within the horizon."
 )
 TOP_FEATURES = 15
+WEIGHT = "mean_absolute_shap"
 FIGURES_OF = "model/tested; the registered model is the same refitted on all parts, test included"
 
 
@@ -65,12 +69,53 @@ def _params(result: TrainingResult) -> dict[str, Any]:
 def _write(result: TrainingResult, folder: Path) -> None:
     result.model.save(folder / MODEL_FOLDER)
     (folder / "confusion.json").write_text(json.dumps(dict(result.confusion), indent=1))
-    (folder / "importance.json").write_text(json.dumps(dict(result.importance), indent=1))
     _write_plots(result, folder / "plots")
+    _write_attention(result.attention, folder)
+
+
+def _write_attention(told: Attention, folder: Path) -> None:
+    """Importance and partial dependence as tables, which MLflow shows, and as pictures."""
+    tables = folder / "attention"
+    tables.mkdir()
+    features = [(name, topic_of(name), weight) for name, weight in told.features.items()]
+    dependence = [
+        (name, value, score)
+        for name, (values, scores) in told.dependence.items()
+        for value, score in zip(values.tolist(), scores.tolist(), strict=True)
+    ]
+    for name, rows, columns in (
+        ("features", features, ["feature", "topic", WEIGHT]),
+        ("topics", [*told.topics.items()], ["topic", WEIGHT]),
+        ("dependence", dependence, ["feature", "value", "mean_score"]),
+    ):
+        pl.DataFrame(rows, schema=columns, orient="row").write_csv(tables / f"{name}.csv")
+    _draw_attention(told, folder / "plots")
+
+
+def _draw_attention(told: Attention, folder: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    top = list(told.features.items())[:TOP_FEATURES][::-1]
+    figure = Figure(figsize=(5, 4), dpi=90, layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh([name for name, _ in top], [value for _, value in top])
+    axes.set(title="Importance: mean |SHAP value| (log-odds)")
+    FigureCanvasAgg(figure).print_png(str(folder / "importance.png"))
+    figure = Figure(figsize=(5, 4), dpi=90, layout="constrained")
+    axes = figure.add_subplot()
+    for name, (values, scores) in told.dependence.items():
+        label = f"{name}, {values[0]:.4g} to {values[-1]:.4g}"
+        axes.plot(np.linspace(0, 1, len(values)), scores, marker="o", ms=3, label=label)
+    axes.set(title="Partial dependence", ylabel="mean score", xlabel="value, lowest to highest")
+    axes.set(xticks=[])
+    if told.dependence:
+        axes.legend(fontsize=7)
+    FigureCanvasAgg(figure).print_png(str(folder / "dependence.png"))
 
 
 def _write_plots(result: TrainingResult, folder: Path) -> None:
-    """ROC, precision-recall, calibration, gain and importance, each as a small PNG."""
+    """ROC, precision-recall, calibration and gain, each as a small PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -95,12 +140,6 @@ def _write_plots(result: TrainingResult, folder: Path) -> None:
             axes.plot([0, 1], [0, 1], lw=0.8, ls="--", color="grey")
         axes.set(xlabel=x_label, ylabel=y_label, title=title)
         FigureCanvasAgg(figure).print_png(str(folder / f"{name}.png"))
-    top = list(result.importance.items())[:TOP_FEATURES][::-1]
-    figure = Figure(figsize=(5, 4), dpi=90, layout="constrained")
-    axes = figure.add_subplot()
-    axes.barh([name for name, _ in top], [value for _, value in top])
-    axes.set(title="Importance (total gain)")
-    FigureCanvasAgg(figure).print_png(str(folder / "importance.png"))
 
 
 def _thin(values: np.ndarray, points: int = 400) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -11,8 +12,10 @@ import numpy as np
 import polars as pl
 
 from promo_assets.learning import evaluation
+from promo_assets.propensity.attention import Attention, attention
 from promo_assets.propensity.dataset import (
     POPULATIONS,
+    MissingFeatureError,
     Split,
     feature_matrix,
     feature_names,
@@ -65,7 +68,8 @@ PATIENCE = 50
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a training depends on besides its data; ``trusted`` features are taken as no leaks."""
+    """What a training depends on besides its data; ``trusted`` features are taken as no leaks,
+    and it learns from ``features`` alone, from all where there are none."""
 
     cut_off: date
     horizon: int = 7
@@ -73,18 +77,20 @@ class TrainingSettings:
     threads: int = 2  # Not the machine's: it is written into the model, and so into its hash.
     lightgbm: Mapping[str, Any] = field(default_factory=lambda: dict(LIGHTGBM))
     trusted: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A model with everything that is said about it. ``test`` holds its test rows' labels and
-    scores, from which the plots are drawn."""
+    """A model with everything that is said about it. ``attention`` is the registered model's, on
+    the newest snapshots. ``test`` holds its test rows' labels and scores, from which the plots are
+    drawn."""
 
     model: PropensityModel
     settings: TrainingSettings
     metrics: Mapping[str, float]
     confusion: Mapping[str, int]
-    importance: Mapping[str, float]
+    attention: Attention
     split: Mapping[str, Mapping[str, Any]]
     test_labels: np.ndarray
     test_scores: np.ndarray
@@ -107,6 +113,9 @@ class TrainingResult:
         told = [f"{who}_{what}" for who in POPULATIONS for what in ("score", "share")]
         return {name: self.metrics.get(name) for name in (*chosen, *told)} | {
             **{f"{who}_rows": int(self.metrics[f"{who}_rows"]) for who in POPULATIONS},
+            "looks_at": json.dumps(
+                {topic: round(share, 4) for topic, share in self.attention.shares.items()}
+            ),
             "first_as_of": self.split["train"]["first"],
             "test_from": self.split["test"]["first"],
             "train_rows": self.split["train"]["rows"],
@@ -120,12 +129,12 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
     All figures are those of ``model.tested``, which has not seen the test part. The model itself
     is boosted again on every part, with the tested number of rounds, Platt's curve and threshold.
     Deterministic: the same rows and settings give the same model, byte by byte. Raises
-    `TrainingError` when there is too little history, and `LeakError` where a feature seems to know
-    the future.
+    `TrainingError` when there is too little history, `LeakError` where a feature seems to know the
+    future, and `MissingFeatureError` where ``settings`` names something that is none.
     """
     frame = frame.sort("as_of_date", "user_id")
     split = split_by_time(frame, horizon=settings.horizon)
-    names = feature_names(frame)
+    names = _chosen(frame, settings)
     refuse_leaks(frame, names, settings.seed, settings.trusted)
     settings = replace(settings, lightgbm=sized(settings.lightgbm, split.train.height))
     booster = boost(split, names, settings)
@@ -150,10 +159,9 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
     )
     y, p = labels(split.test), tested.predict(split.test)
     interval = evaluation.auc_interval(y, p, split.test["user_id"].to_numpy(), settings.seed)
-    gains = booster.feature_importance("gain", iteration=best)
-    order = np.argsort(-gains, kind="stable")
+    model = refit(tested, split, best, settings)
     return TrainingResult(
-        model=refit(tested, split, best, settings),
+        model=model,
         settings=settings,
         metrics={
             **evaluation.measures(y, p, tested.threshold),
@@ -164,7 +172,7 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
             **by_population(split.test, p),
         },
         confusion=evaluation.confusion(y, p, tested.threshold),
-        importance={names[index]: float(gains[index]) for index in order},
+        attention=attention(model, split.test, settings.seed),
         split={
             name: {
                 "rows": part.height,
@@ -178,6 +186,17 @@ def train(frame: pl.DataFrame, settings: TrainingSettings) -> TrainingResult:
         test_labels=y,
         test_scores=p,
     )
+
+
+def _chosen(frame: pl.DataFrame, settings: TrainingSettings) -> tuple[str, ...]:
+    every = feature_names(frame)
+    unknown = sorted({*settings.features} - {*every})
+    if unknown:
+        raise MissingFeatureError(
+            f"{', '.join(unknown)}: no features; expected in PROMO_PROPENSITY_FEATURES numbers or "
+            "booleans of features.user_features"
+        )
+    return settings.features or every
 
 
 def sized(parameters: Mapping[str, Any], rows: int) -> dict[str, Any]:

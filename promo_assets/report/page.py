@@ -18,6 +18,9 @@ from promo_assets.report.data import DayReport, Row
 if TYPE_CHECKING:
     from jinja2 import Template
 
+TOPICS = 5
+"""Of what the model looks at, named on the page."""
+
 
 def render(report: DayReport) -> str:
     """The day's page as HTML. Values are escaped; charts are inline SVG; nothing is loaded."""
@@ -59,11 +62,23 @@ def render(report: DayReport) -> str:
         use_cases=list(use_cases(report)),
         programme=next(reversed(report.rows("programme")), None),
         training=report.training,
+        looks_at=_looks_at(report.training),
         rules=_rules(report.rows("rules")),
         segments=SEGMENTS,
         clusters=with_segments(report.rows("clusters"), report.rows("cluster_segments")),
         checked=next(iter(report.rows("checked")), None),
     )
+
+
+def _looks_at(training: Row | None) -> str:
+    """What the model rests on: its largest topics and their shares, and what the others make up."""
+    told = training and training["looks_at"]
+    if not told:
+        return ""
+    shares = [*json.loads(told).items()]
+    others = sum(share for _, share in shares[TOPICS:])
+    named = [f"{topic} {share:.0%}" for topic, share in shares[:TOPICS]]
+    return ", ".join([*named, f"others {others:.0%}"] if others else named)
 
 
 def _rules(rows: list[Row]) -> list[dict[str, Any]]:

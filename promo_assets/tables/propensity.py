@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -33,11 +34,13 @@ class ModelStore:
 @dataclass(frozen=True)
 class Learning:
     """What the group depends on: the days ahead that are predicted, the weeks between trainings,
-    the features that are taken as no leaks, and where models are kept."""
+    the features that are taken as no leaks, those that are learned from (none: all), and where
+    models are kept."""
 
     horizon_days: int
     every_weeks: int
     trusted: tuple[str, ...]
+    features: tuple[str, ...]
     store: ModelStore
 
 
@@ -222,7 +225,12 @@ def trainings(production: Production, learning: Learning) -> pl.DataFrame:
         try:
             result = train(
                 labelled(production, week),
-                TrainingSettings(cut_off(week), learning.horizon_days, trusted=learning.trusted),
+                TrainingSettings(
+                    cut_off(week),
+                    learning.horizon_days,
+                    trusted=learning.trusted,
+                    features=learning.features,
+                ),
             )
         except TrainingError as error:
             rows[-1] |= {"status": "too_little_history", "detail": str(error)}
@@ -383,7 +391,9 @@ def model_of(store: ModelStore, version: int, sha256: str) -> PropensityModel:
 def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[Table]:
     """The group's tables."""
     version = f"2+horizon{learning.horizon_days}"
-    trusting = "".join(f"+{name}" for name in sorted(learning.trusted))
+    trusting = "".join(f"+{name}" for name in learning.trusted)
+    named = hashlib.sha256(",".join(learning.features).encode()).hexdigest()[:8]
+    chosen = f"+features{named}" if learning.features else ""
     week_behind = learning.horizon_days
     return [
         Table(
@@ -400,7 +410,7 @@ def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[T
             contracts["propensity.trainings"],
             "propensity",
             partial(trainings, learning=learning),
-            f"3+horizon{learning.horizon_days}{trusting}",
+            f"4+horizon{learning.horizon_days}{trusting}{chosen}",
             grid="week",
             weekly={"propensity.training_set": (1 - HISTORY_WEEKS, 0)},
             kinds=frozenset({"lightgbm", "mlflow", "table"}),

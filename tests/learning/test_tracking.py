@@ -14,7 +14,7 @@ from promo_assets.propensity.record import PROPENSITY, load_model, record_of
 from promo_assets.propensity.training import RFM, TrainingResult, TrainingSettings, train
 
 TAGS = {"dagster_run_id": "r1", "partition": "2024-02-26", "gates": "12 passed, 0 failed"}
-PLOTS = {"roc", "precision_recall", "calibration", "gain", "importance"}
+PLOTS = {"roc", "precision_recall", "calibration", "gain", "importance", "dependence"}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,14 @@ def test_a_run_holds_its_plots_its_confusion_matrix_and_a_model_without_pickles(
     folder = Path(client.download_artifacts(logged.run_id, "", str(tmp_path)))
     assert {path.stem for path in (folder / "plots").glob("*.png")} == PLOTS
     assert json.loads((folder / "confusion.json").read_text()) == result.confusion
+    importance = pl.read_csv(folder / "attention" / "features.csv")
+    assert dict(importance.select("feature", "mean_absolute_shap").iter_rows()) == pytest.approx(
+        result.attention.features
+    )
+    topics = pl.read_csv(folder / "attention" / "topics.csv")
+    assert topics["topic"].to_list() == [*result.attention.topics]
+    dependence = pl.read_csv(folder / "attention" / "dependence.csv")
+    assert dependence.height == sum(len(told) for told, _ in result.attention.dependence.values())
     kept = [path for path in (folder / "model").rglob("*") if path.is_file()]
     assert {path.suffix for path in kept} == {".txt", ".json"}
 

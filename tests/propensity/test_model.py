@@ -93,6 +93,32 @@ def test_a_prediction_without_a_feature_says_which(
         model.predict(snapshots(weeks=1).drop("orders_90d"))
 
 
+@pytest.mark.parametrize("kind", [pl.String, pl.Date, pl.List(pl.Int64), pl.Null])
+def test_a_feature_that_holds_no_numbers_is_refused_and_named(
+    model: PropensityModel, snapshots: Snapshots, kind: pl.DataType
+) -> None:
+    frame = snapshots(weeks=1).with_columns(orders_90d=pl.lit(None, kind))
+    with pytest.raises(MissingFeatureError, match=r"no numbers: orders_90d \(\w+"):
+        model.predict(frame)
+    numbers = snapshots(weeks=1).with_columns(pl.col("orders_90d").cast(pl.String))
+    with pytest.raises(MissingFeatureError, match=r"no numbers: orders_90d \(String\)"):
+        model.predict(numbers)
+
+
+def test_features_are_taken_by_name_whatever_their_order_width_and_company(
+    model: PropensityModel, snapshots: Snapshots
+) -> None:
+    frame = snapshots(weeks=1)
+    expected = model.predict(frame)
+    for same in (
+        frame.select(reversed(frame.columns)),
+        frame.with_columns(a_new_feature=pl.lit(3.0), another=pl.lit("x")),
+        frame.with_columns(pl.col("orders_90d", "recency_days").cast(pl.Int16)),
+        frame.with_columns(pl.col("orders_90d").cast(pl.Decimal(18, 2))),
+    ):
+        np.testing.assert_array_equal(model.predict(same), expected)
+
+
 def test_nobody_gets_no_prediction(model: PropensityModel, snapshots: Snapshots) -> None:
     assert model.predict(snapshots(weeks=1).clear()).shape == (0,)
 

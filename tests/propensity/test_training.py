@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from promo_assets.learning import evaluation
-from promo_assets.propensity.dataset import TrainingError, labels
+from promo_assets.propensity.dataset import MissingFeatureError, TrainingError, labels
 from promo_assets.propensity.training import LIGHTGBM, TrainingSettings, fit_platt, sized, train
 
 SETTINGS = TrainingSettings(date(2024, 5, 26), threads=1)
@@ -39,7 +39,7 @@ def test_a_model_finds_who_buys_and_its_scores_are_probabilities(snapshots: Snap
     assert result.metrics["auc"] > 0.7
     assert result.metrics["auc_low"] < result.metrics["auc"] < result.metrics["auc_high"]
     assert result.metrics["calibration_error"] < 0.08
-    assert next(iter(result.importance)) == "orders_90d"
+    assert next(iter(result.attention.features)) == "orders_90d"
     assert sum(result.confusion.values()) == result.split["test"]["rows"] == 2000
 
 
@@ -85,9 +85,21 @@ def test_a_model_knows_until_when_it_was_fitted(snapshots: Snapshots) -> None:
     assert result.model.fitted_until == frame["as_of_date"].max() + timedelta(days=7)
 
 
+def test_a_model_learns_from_the_chosen_features_alone(snapshots: Snapshots) -> None:
+    frame = snapshots()
+    chosen = ("orders_90d", "recency_days")
+    some = train(frame, replace(SETTINGS, features=chosen))
+    assert some.model.features == chosen
+    changed = frame.with_columns(spend_28d=pl.lit(7.0), fresh=pl.lit(1.0))
+    assert train(changed, replace(SETTINGS, features=chosen)).model == some.model
+    for wrong in ("orders_80d", "user_id", "label"):
+        with pytest.raises(MissingFeatureError, match=f"{wrong}: no features; expected in PROMO_"):
+            train(frame, replace(SETTINGS, features=(*chosen, wrong)))
+
+
 def test_the_summary_has_a_value_for_every_column(snapshots: Snapshots) -> None:
     summary = train(snapshots(), SETTINGS).summary()
-    assert len(summary) == 24
+    assert len(summary) == 25
     empty = {name for name, value in summary.items() if value is None}
     assert empty == {"never_score", "never_share"}, "everyone in this shop has ordered once"
 

@@ -159,6 +159,32 @@ def test_a_drift_is_told_beside_the_model_where_its_gate_warns(open_shop: Shop) 
     assert told not in checked(render(quiet)).text
 
 
+@pytest.mark.parametrize(
+    ("looks_at", "told"),
+    [
+        ('{"orders": 0.62, "rhythm": 0.38}', "in its scores: orders 62%, rhythm 38%."),
+        (
+            '{"orders": 0.4, "a": 0.2, "b": 0.15, "c": 0.1, "d": 0.08, "e": 0.05, "f": 0.02}',
+            "orders 40%, a 20%, b 15%, c 10%, d 8%, others 7%.",
+        ),
+    ],
+)
+def test_what_the_model_looks_at_stands_beside_it(looks_at: str, told: str) -> None:
+    training = defaultdict(float, model_version=1, looks_at=looks_at)
+    scores = [{"model_version": 1, "bin": 3, "users": 2}]
+    page = checked(render(DayReport(DAY, {"scores": scores, "trainings": [training]})))
+    assert told in page.text
+
+
+@pytest.mark.parametrize("looks_at", [None, "{}"])
+def test_a_model_of_which_nothing_is_known_is_shown_without(looks_at: str | None) -> None:
+    training = defaultdict(float, model_version=1, looks_at=looks_at)
+    scores = [{"model_version": 1, "bin": 3, "users": 2}]
+    page = checked(render(DayReport(DAY, {"scores": scores, "trainings": [training]})))
+    assert "AUC" in page.text
+    assert "looks at" not in page.text
+
+
 def test_values_are_text_never_markup(thirty_days: Shop) -> None:
     report = report_of(thirty_days, DAY)
     strategy = {**report.rows("strategies")[0], "reason": EVIL, "offer_id": EVIL, "segment": EVIL}
