@@ -6,7 +6,7 @@ import shlex
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,6 @@ def _delivered(facts: Facts, source: Files) -> Lines:
         for name, n in formats.items()
     ]
     yield "files", "; ".join(told) or "none that can be read"
-    known = {name.casefold() for name in facts.columns}
-    for one in source.mapping.skip_rows_where:
-        if known and one.column.casefold() not in known:
-            yield "  WARNING", f"skip_rows_where: no file has a column {one.column!r}"
     for lost in facts.lost:
         yield "  WRONG", lost
     for file in facts.broken[:MOST_FILES]:
@@ -296,10 +292,20 @@ def _mapping(facts: Facts, source: Files) -> Lines:
     types = {name: event_type_for(name) for name, _ in facts.types.most_common() if name}
     if known := _listed(f"{name}: {kind}" for name, kind in types.items() if kind):
         lines += [("values:", ""), (f"  event_type: {{{known}}}", "unknown event types")]
-    formats = time_formats_for(facts.times)
-    lines += [(f'time_format: "{one}"', "times that can't be read") for one in formats]
-    numbers = () if source.mapping.number_format else number_formats_for(facts.numbers)
-    lines += [(f"number_format: {one}", "numbers that can't be read") for one in numbers]
+    formats = time_formats_for(facts.times, source.mapping.time_formats if facts.timed else ())
+    lines += [(f"time_format: {_yaml(one)}", "times that can't be read") for one in formats]
+    if not source.mapping.number_format:
+        numbers = number_formats_for([*facts.numbers, *facts.readable])
+        lines += [(f"number_format: {one}", "numbers that can't be read") for one in numbers]
+        if not numbers and number_formats_for(facts.numbers):
+            other = next(
+                one for one in facts.readable if not number_formats_for([one, *facts.numbers])
+            )
+            yield (
+                "  two formats?",
+                f"numbers are written {facts.numbers[0]!r} and {other!r}: write them",
+            )
+            yield "", "in one way, or translate them in a view"
     quantities = [row["quantity"] for row in facts.examples.get("quantity_not_positive", ())]
     if any(quantity.startswith("-") for quantity in quantities):
         lines.append(("negative_quantity: return", "purchases of less than nothing: returns?"))
@@ -312,6 +318,12 @@ def _mapping(facts: Facts, source: Files) -> Lines:
         yield f"Is this meant? Then add it to {source.folder / 'mapping.yaml'}:", ""
     for what, why in lines:
         yield f"  {what:<38}" + (f"  # {why}" if why else ""), ""
+
+
+def _yaml(told: Sequence[str]) -> str:
+    """One text, or a list of several."""
+    quoted = [f'"{one}"' for one in told]
+    return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
 
 
 def _guessed_columns(facts: Facts, source: Files) -> dict[str, str]:

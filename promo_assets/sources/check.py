@@ -33,6 +33,20 @@ select count(*) - count(distinct value)
 from (select json_extract_string(extra, $path) as value from raw.events)
 """
 
+TIMED = "select 1 from raw.events where event_time like '____-__-__ __:__:__.______'"
+READABLE = """
+select distinct told
+from (
+    select unnest([quantity, unit_price, discount]) as told, source_file, source_row from raw.events
+)
+anti join (
+    select source_file, source_row from core.rejected_events
+    where reason like '%_unreadable' or reason like '%_too_precise'
+) using (source_file, source_row)
+where told is not null
+order by told limit 100
+"""
+
 PLAUSIBLE = date(2000, 1, 1)
 """Where ``PROMO_START`` is not set, the data starts with its first day from here on."""
 
@@ -47,7 +61,8 @@ class Facts:
     ``days`` are rows by day; rows on ``later`` days wait for them. ``columns`` counts the files
     that have a column. ``skipped`` rows are no events, by the mapping, and in no other number.
     ``rejected`` counts rows by reason. ``types`` are the unknown event types
-    with their rows, ``times`` some unreadable times. ``repeats``: of the columns that are called
+    with their rows, ``times`` and ``numbers`` some unreadable ones, ``timed`` whether others can be
+    read, ``readable`` some numbers that can. ``repeats``: of the columns that are called
     like an event's id, the rows that have the value of another. ``tables`` are the rows of the
     tables beside the events, ``consents`` the statements by purpose and answer, ``wrong`` what
     makes one of them unusable.
@@ -63,7 +78,9 @@ class Facts:
     examples: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     types: Counter[str] = field(default_factory=Counter)
     times: list[str] = field(default_factory=list)
+    timed: bool = False
     numbers: list[str] = field(default_factory=list)
+    readable: list[str] = field(default_factory=list)
     repeats: Counter[str] = field(default_factory=Counter)
     tables: dict[str, int] = field(default_factory=dict)
     consents: dict[tuple[str, bool], int] = field(default_factory=dict)
@@ -96,8 +113,7 @@ def look(source: Files, *, threads: int, first: date | None) -> Facts:
         connection.execute("set TimeZone = 'UTC'; set temp_directory = ''")
         with replace(source, store=None).inventory(connection) as inventory:
             facts = _facts(inventory, first)
-            if facts.columns:
-                facts.lost = list(source.mapping.unknown(facts.columns))
+            facts.lost = source.unknown(inventory)
             _judge(facts, source, inventory, connection)
         _look_beside(facts, source, connection)
     return facts
@@ -207,6 +223,10 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
         "and reason <> 'event_time_unreadable' order by told limit 100"
     )
     facts.numbers = (facts.numbers + [told for (told,) in unreadable if told])[:100]
+    if facts.numbers:
+        readable = ask(READABLE)
+        facts.readable = (facts.readable + [told for (told,) in readable])[:100]
+    facts.timed = facts.timed or bool(ask(f"{TIMED} limit 1"))
     found = connection.execute(
         f"select * {rejected} true qualify row_number() over "
         "(partition by reason order by source_file, source_row) <= $shown",

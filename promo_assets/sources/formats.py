@@ -292,7 +292,7 @@ def _unique(header: list[str]) -> Iterator[str]:
     """Names as DuckDB's own reader gives them where some are empty or repeated."""
     seen: set[str] = set()
     for position, name in enumerate(header):
-        wanted = name.strip() or f"column{position}"
+        wanted = name.strip().lstrip("\ufeff") or f"column{position}"  # A second mark, too.
         number, found = 0, wanted
         while found.casefold() in seen:
             number += 1

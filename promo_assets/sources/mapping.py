@@ -44,6 +44,9 @@ EPOCHS = {"epoch_seconds": 1_000_000, "epoch_millis": 1_000, "epoch_micros": 1}
 ISO = "iso"
 """The time format of `moment_sql`, which is meant where none is told."""
 
+EXCEL = "excel_serial"
+"""The time format of cells without one: days since 1899-12-30, and their fraction."""
+
 LATEST_EPOCH = 253_402_300_800_000_000
 """Microseconds of the year 10000: what is later was told in another unit."""
 
@@ -135,7 +138,8 @@ class SourceMapping(_Strict):
     values: dict[str, dict[str, str | None]] = {}
     time_zone: str | None = Field(default=None, description="IANA zone of times without offset.")
     time_format: str | tuple[str, ...] | None = Field(
-        default=None, description="`iso`, one of EPOCHS, or for strptime; of several the first fit."
+        default=None,
+        description="`iso`, `excel_serial`, one of EPOCHS, or for strptime; the first fit of several.",
     )
     number_format: NumberFormat | None = Field(
         default=None, description="How quantities and amounts are written, if not as 1234.50."
@@ -196,10 +200,10 @@ class SourceMapping(_Strict):
     def _known_format(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         for told in (value,) if isinstance(value, str) else value or ():
             rest = STRPTIME.sub("", told)
-            if told not in (*EPOCHS, ISO) and ("%" in rest or rest == told):
+            if told not in (*EPOCHS, ISO, EXCEL) and ("%" in rest or rest == told):
                 which = "" if isinstance(value, str) else f" in place of {told!r}"
                 raise ValueError(
-                    f"should be one of {', '.join((*EPOCHS, ISO))}, or a pattern such as "
+                    f"should be one of {', '.join((*EPOCHS, ISO, EXCEL))}, or a pattern such as "
                     f"%d/%m/%Y %H:%M:%S{which}"
                 )
         return value
@@ -252,14 +256,16 @@ class SourceMapping(_Strict):
 
     def unknown(self, delivered: Collection[str]) -> Iterator[str]:
         """The columns of the contract for which the mapping names only columns that are not among
-        the ``delivered``: what is told of each."""
+        the ``delivered``, and conditions on such ones: what is told of each."""
         names = {name.casefold() for name in delivered}
+        for one in self.skip_rows_where:
+            if one.column.casefold() not in names:
+                yield f"skip_rows_where: {_unknown(one.column, delivered)}"
         for column, told in self.columns.items():
             lost = [name for name in _names_in(told) if name.casefold() not in names]
             instead = self.all_delivered_as(column, delivered) or column in self.not_delivered
             if lost and not instead:
-                near = nearest(lost[0], delivered)
-                yield f"columns: {column}: nothing has a column {lost[0]!r}; {near}"
+                yield f"columns: {column}: {_unknown(lost[0], delivered)}"
 
     def kept_aside(self, delivered: Iterable[str]) -> tuple[str, ...]:
         """The delivered columns that go to ``extra``: those not taken and not dropped.
@@ -446,6 +452,10 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
             yield ("drop",), f"drop: {name!r} is required; without it no row can be used"
 
 
+def _unknown(name: str, delivered: Collection[str]) -> str:
+    return f"nothing has a column {name!r}; {nearest(name, delivered)}"
+
+
 def _names_in(told: Constant | Chosen | Joined | str | tuple[str, ...]) -> tuple[str, ...]:
     """The delivered columns that are named in place of one of the contract's."""
     match told:
@@ -486,6 +496,11 @@ def _written_sql(text: str, format_: str, zone: str) -> str:
             f"case when abs({micros}) < {LATEST_EPOCH} "
             f"then make_timestamp(cast({micros} as bigint)) end"
         )
+    if format_ == EXCEL:
+        days = f"try_cast({text} as decimal(28, 10))"  # Of a day, as exactly as a cell has it.
+        millis = f"cast(round({days} * 86400000, 0) as bigint)"
+        moment = f"timestamp '1899-12-30' + to_milliseconds({millis})"
+        return f"case when {days} between 1 and 2958465 then {to_utc(moment, zone)} end"
     parsed = f"try_strptime({text}, {literal(format_)})"
     if re.search(r"%[zZ]", format_.replace("%%", "")):
         return f"timezone('UTC', {parsed})"

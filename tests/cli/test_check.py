@@ -156,7 +156,7 @@ def test_an_unreadable_file_is_named_and_the_rest_is_read(
     (folder / "events" / "b.csv").write_text("event_type,user_id\nview,anna,secret\n")
     code, told = check(folder, capsys)
     assert code == 1
-    assert "UNREADABLE events/b.csv: CSV Error on Line: 2, Expected Number of Columns: 2" in told
+    assert "UNREADABLE events/b.csv: line 2 has more fields than the 2 of the first line" in told
     assert "secret" not in told
     assert "HELD BACK, since 1 file can't be read" in told
     assert "accepted 1 row" in told
@@ -341,21 +341,37 @@ def test_names_are_guessed_from_what_shops_usually_call_them() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (["1704189600", "1704189601.5"], ["epoch_seconds"]),
-        (["1704189600123"], ["epoch_millis"]),
-        (["1704189600123456"], ["epoch_micros"]),
+        (["1704189600", "1704189601.5"], [("epoch_seconds",)]),
+        (["1704189600123"], [("epoch_millis",)]),
+        (["1704189600123456"], [("epoch_micros",)]),
+        (["1704189600", "1704189600123"], [("epoch_seconds", "epoch_millis")]),
+        (["45293.4166666667"], [("excel_serial",)]),
         (["17"], []),
-        (["31/01/2024 10:00"], ["%d/%m/%Y %H:%M"]),
-        (["01/02/2024 10:00"], ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"]),
-        (["20240131"], ["%Y%m%d"]),
+        (["31/01/2024 10:00"], [("%d/%m/%Y %H:%M",)]),
+        (["01/02/2024 10:00"], [("%d/%m/%Y %H:%M",), ("%m/%d/%Y %H:%M",)]),
+        (["31/01/2024 10:00", "31.01.2024"], [("%d/%m/%Y %H:%M", "%d.%m.%Y")]),
+        (["01/02/2024 10:00", "31.01.2024"], []),
+        (["01/31/2024 1:05 PM"], [("%m/%d/%Y %I:%M %p",)]),
+        (["31/Jan/2024:10:00:00 +0100"], [("%d/%b/%Y:%H:%M:%S %z",)]),
+        (["2024-01-31 10:00:00 CET"], [("%Y-%m-%d %H:%M:%S %Z",)]),
+        (["20240131"], [("%Y%m%d",)]),
         (["soon"], []),
         ([], []),
     ],
 )
 def test_time_formats_are_those_that_read_every_value(
-    values: list[str], expected: list[str]
+    values: list[str], expected: list[tuple[str, ...]]
 ) -> None:
     assert time_formats_for(values) == expected
+
+
+def test_a_time_format_that_is_suggested_leaves_what_could_be_read() -> None:
+    assert time_formats_for(["1704189600123"], ("epoch_seconds",)) == [
+        ("epoch_seconds", "epoch_millis")
+    ]
+    assert time_formats_for(["31.01.2024"], ("iso",)) == [("iso", "%d.%m.%Y")]
+    # Which takes months for days reads the rest wrongly.
+    assert time_formats_for(["31/01/2024"], ("%m/%d/%Y",)) == [("%d/%m/%Y",)]
 
 
 @pytest.mark.parametrize(
@@ -369,6 +385,8 @@ def test_time_formats_are_those_that_read_every_value(
         (["1.299", "10.50"], []),
         (["$1.00", "€1.00"], []),
         (["gratis"], []),
+        (["1\u202f059,00\u00a0€"], ['{decimal: ",", thousands: " ", currency: "€"}']),
+        *(([sign], []) for sign in ("10%", "\u22121", "5-", "(12.50)", "\uff11\uff12.\uff15")),
         ([], []),
     ],
 )
@@ -388,6 +406,17 @@ def test_a_number_format_that_is_suggested_reads_what_could_not_be_read(
     begin = told.index("number_format: {")
     (folder / "mapping.yaml").write_text(told[begin : told.index("}", begin) + 1])
     assert facts(folder).rejected == {}
+
+
+def test_a_number_format_that_other_files_break_is_not_suggested(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, price in enumerate(("9,90", "12.50", "3.00")):
+        line = view(number, event_type="purchase", item_id="i", quantity="1", unit_price=price)
+        write(folder, f"{number}.jsonl", line)
+    _, told = check(folder, capsys)
+    assert "number_format: " not in told
+    assert "numbers are written '9,90' and '12.50'" in told
 
 
 @pytest.mark.slow

@@ -98,7 +98,6 @@ SALES = """event_time,event_type,user_id,item_id,quantity,unit_price,status
         ("[{column: item_id, matches: P.*}, {column: status, one_of: [test]}]", "145",
          {3: 2, 4: 0, 5: 1}),
         ("[{column: item_id, matches: OS}]", "123456", {3: 0, 4: 0, 5: 0}),
-        ("[{column: no_such, none_of: [x]}]", "123456", {3: 0, 4: 0, 5: 0}),
     ],
 )  # fmt: skip
 def test_skipped_rows_are_no_events_and_are_counted(
@@ -116,11 +115,36 @@ def test_skipped_rows_are_no_events_and_are_counted(
         assert told.days[date(2024, 1, day)].rows + skipped[day] == there
 
 
-def test_the_check_tells_what_is_skipped_and_which_condition_has_no_column(shop: Path) -> None:
+@pytest.mark.parametrize(
+    ("mapping", "told"),
+    [
+        (
+            "skip_rows_where: [{column: status, one_of: [test]}, {column: statu, one_of: [x]}]",
+            "skip_rows_where: nothing has a column 'statu'; did you mean 'status'?",
+        ),
+        ("explode: line_items", "explode: nothing has a column 'line_items'"),
+        ("columns: {discount: rabatt}", "columns: discount: nothing has a column 'rabatt'"),
+    ],
+)
+def test_what_the_mapping_names_and_no_file_has_stops_check_and_run(
+    shop: Path, mapping: str, told: str
+) -> None:
+    """A condition with a typo skips nothing, a list with one stays a text: neither is seen."""
     (shop / "events" / "a.csv").write_text(SALES)
-    (shop / "mapping.yaml").write_text(
-        "skip_rows_where: [{column: status, one_of: [test]}, {column: state, one_of: [x]}]\n"
-    )
+    (shop / "mapping.yaml").write_text(mapping)
+    with pytest.raises(SourceError) as error:
+        taken(shop, "user_id")
+    assert f"{shop / 'mapping.yaml'}: {told}" in str(error.value)
+    source = source_of(shop)
+    assert isinstance(source, Files)
+    facts = look(source, threads=1, first=FIRST)
+    assert [one.startswith(told) for one in facts.lost] == [True]
+    assert not facts.accepted
+
+
+def test_the_check_tells_what_is_skipped(shop: Path) -> None:
+    (shop / "events" / "a.csv").write_text(SALES)
+    (shop / "mapping.yaml").write_text("skip_rows_where: [{column: status, one_of: [test]}]\n")
     source = source_of(shop)
     assert isinstance(source, Files)
     facts = look(source, threads=1, first=FIRST)
@@ -132,7 +156,6 @@ def test_the_check_tells_what_is_skipped_and_which_condition_has_no_column(shop:
     assert {
         "skipped 2 rows, by skip_rows_where",
         "accepted 4 rows",
-        "WARNING skip_rows_where: no file has a column 'state'",
     } <= said
 
 

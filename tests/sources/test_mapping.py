@@ -302,6 +302,34 @@ def test_a_number_written_otherwise_is_none_and_is_shown_as_delivered(told: str)
     assert row["unit_price"] == f"{told} (not as number_format)"
 
 
+def test_blanks_that_do_not_break_a_line_are_blanks_of_numbers() -> None:
+    told = {"decimal": ",", "thousands": " ", "currency": "€"}
+    mapping = SourceMapping.model_validate({"number_format": told})
+    for text in ("1\u202f299,50\u00a0€", "1\u00a0299,50 €", "€ 1 299,50", "\u00a01299,50"):
+        assert mapped(mapping, f"select '{text}' as unit_price") == [{"unit_price": "1299.50"}]
+
+
+@pytest.mark.parametrize("sign", ["%", "-", "\u2212"])
+def test_a_sign_that_changes_a_number_is_no_currency(sign: str) -> None:
+    with pytest.raises(ValueError, match="currency"):
+        SourceMapping.model_validate({"number_format": {"currency": sign}})
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.datetimes(datetime(1999, 1, 1), datetime(2100, 1, 1)))
+def test_a_cell_without_a_format_gives_its_moment(at: datetime) -> None:
+    at = at.replace(microsecond=0)
+    serial = Decimal((at - datetime(1899, 12, 30)).total_seconds()) / 86_400
+    mapping = SourceMapping(time_format=("iso", "excel_serial"), time_zone="Asia/Kolkata")
+    (row,) = mapped(mapping, f"select '{serial:.10f}' as event_time")
+    assert row["happened_at"] == at - timedelta(hours=5, minutes=30)
+
+
+def test_a_fraction_of_a_second_may_follow_a_comma() -> None:
+    (row,) = mapped(SourceMapping(), "select '2024-01-02 10:00:00,250+01:00' as event_time")
+    assert row["happened_at"] == datetime(2024, 1, 2, 9, 0, 0, 250_000)
+
+
 def test_a_negative_quantity_can_be_a_return() -> None:
     mapping = SourceMapping(negative_quantity="return")
     rows = mapped(
