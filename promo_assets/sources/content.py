@@ -208,10 +208,11 @@ def cause_of(path: Path, error: Exception) -> str:
         return "something that is not packed follows its packed end; pack it again"
     if fields := FIELDS.match(reason):
         line, header, found = map(int, fields.groups())
-        many = "more fields than" if found > header else f"{found} fields, not"
+        if found < header:
+            return f"line {line} has {found} of {header} fields; mend the line"
         return (
-            f"line {line} has {many} the {header} of the first line, which has to be the header; "
-            "remove what stands above the header, or mend the line"
+            f"line {line} has more fields than the {header} of the first line; mend the line, or "
+            "remove what stands above the header"
         )
     if quote := QUOTE.match(reason):
         return f"line {quote[1]} opens a quote that is not closed"

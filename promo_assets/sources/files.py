@@ -117,9 +117,9 @@ class Files:
         layouts = {file.layout: None for file in inventory.files() if file.layout}
         names = dict.fromkeys(name for layout in layouts for name in layout.types())
         told = [*self.mapping.unknown([*names])] if names else []
-        explode = self.mapping.explode
-        if names and explode and not any(layout.explode for layout in layouts):
-            told.append(f"explode: nothing has a column {explode!r}; {nearest(explode, names)}")
+        for explode in self.mapping.exploded[:1]:
+            if names and not any(layout.explode for layout in layouts):
+                told.append(f"explode: nothing has a column {explode!r}; {nearest(explode, names)}")
         return told
 
     def take(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Taken:

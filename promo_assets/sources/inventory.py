@@ -255,7 +255,7 @@ class Inventory:
         # Files share few layouts. Of what folders tell the columns are taken that mean something.
         if text and text not in self._layouts:
             mapping = self._mapping
-            layout = Layout.from_json(text).reaching(mapping.paths, mapping.explode or "")
+            layout = Layout.from_json(text).reaching(mapping.paths, mapping.exploded)
             taken = {self._mapping.delivered_as(name, layout.types()) for name in COLUMNS}
             folders = tuple(name for name in layout.folders if name in taken)
             self._layouts[text] = replace(layout, folders=folders)
@@ -293,7 +293,7 @@ class Inventory:
             told = self._mapping.time_sql(known.types() if known else {}, self._zone)
             skipped = self._mapping.skipped_sql(known.types() if known else {})
             how = f"{told} {skipped} {self._mapping.unfinished} {self._mapping.header}"
-            how += f" {known.explode if known else ''}"
+            how += f" {known.explode if known else ()}"
             self._times[layout] = _short_hash(how)
         return self._times[layout]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -139,7 +140,7 @@ class SourceMapping(_Strict):
     time_zone: str | None = Field(default=None, description="IANA zone of times without offset.")
     time_format: str | tuple[str, ...] | None = Field(
         default=None,
-        description="`iso`, `excel_serial`, one of EPOCHS, or for strptime; the first fit of several.",
+        description="`iso`, `excel_serial`, one of EPOCHS, or for strptime; of several the first.",
     )
     number_format: NumberFormat | None = Field(
         default=None, description="How quantities and amounts are written, if not as 1234.50."
@@ -162,8 +163,9 @@ class SourceMapping(_Strict):
     skip_rows_where: tuple[Condition, ...] = Field(
         default=(), description="Rows that are no events, where any of the conditions holds."
     )
-    explode: Text | None = Field(
-        default=None, description="Files: a column that holds a list, each element of it a row."
+    explode: Text | tuple[Text, ...] = Field(
+        default=(),
+        description="Files: a list of which each element is a row, and lists in its elements.",
     )
     header: tuple[Text, ...] = Field(
         default=(), description="The columns of CSV event files that have no header line."
@@ -213,6 +215,11 @@ class SourceMapping(_Strict):
         """How times may be written, in the order in which it is tried."""
         told = self.time_format
         return ((told,) if isinstance(told, str) else told) or (ISO,)
+
+    @property
+    def exploded(self) -> tuple[str, ...]:
+        """The lists of which each element is a row, the outermost first."""
+        return (self.explode,) if isinstance(self.explode, str) else self.explode
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -438,6 +445,9 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
         for name in _names_in(told):
             if mapping.dropped(name):
                 yield ("columns", column), f"columns: {column}: {name!r} is under drop: too"
+    for outer, inner in pairwise(mapping.exploded):
+        if not inner.startswith(f"{outer}."):
+            yield ("explode",), f"explode: {inner!r} should lie in {outer!r}: {outer}.{inner}"
     for name in mapping.not_delivered:
         if name not in COLUMNS:
             yield (
@@ -481,6 +491,8 @@ def _shape(at: Location) -> tuple[Location, str] | None:
         )
     if at[0] == "time_format" and len(at) > 1:
         return at[:1], "expected a time format such as '%d.%m.%Y %H:%M', or a list of them"
+    if at[0] == "explode" and len(at) > 1:
+        return at[:1], "expected what holds a list, such as orders, or [orders, orders.line_items]"
     if at[0] == "events" and len(at) > 1:
         return at[:1], "expected a glob such as logs/**/*.csv, or a list of them"
     return None

@@ -239,6 +239,55 @@ def test_each_element_of_a_list_is_an_event_with_fields_from_within(shop: Path, 
     }  # fmt: skip
 
 
+DEEP = """
+columns:
+  event_time: data.orders.at
+  event_type: {value: purchase}
+  user_id: data.orders.customer.id
+  order_id: data.orders.id
+  item_id: data.orders.line_items.product.sku
+  quantity: data.orders.line_items.quantity
+  unit_price: data.orders.line_items.price
+  offer_id: data.orders.line_items.discounts.code
+  channel: shop
+explode: [data.orders, data.orders.line_items, data.orders.line_items.discounts]
+"""
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.parquet"])
+def test_lists_within_lists_are_rows_of_the_innermost_elements(shop: Path, name: str) -> None:
+    """An answer of an API: one object, in which are the orders, their lines and their discounts.
+    Each row keeps what stands around its list, and an empty list keeps its row."""
+    (shop / "mapping.yaml").write_text(DEEP)
+    codes: dict[str, list[dict[str, str]]] = {
+        "i1": [{"code": "x"}, {"code": "y"}],
+        "i2": [],
+        "i3": [{"code": "z"}],
+    }
+    orders = [
+        order | {"line_items": [line | {"discounts": codes[line["product"]["sku"]]}
+                                for line in order["line_items"]]}
+        for order in ORDERS
+    ]  # fmt: skip
+    pages = [{"shop": "north", "data": {"orders": orders[:2]}},
+             {"shop": "south", "data": {"orders": orders[2:]}}]  # fmt: skip
+    if name == "a.json":
+        (shop / "events" / name).write_text(json.dumps(pages))
+    else:
+        pl.DataFrame(pages).write_parquet(shop / "events" / name)
+    rows, told = taken(shop, "channel, user_id, order_id, item_id, offer_id, source_row, extra")
+    assert rows == [
+        ("north", "u1", "1", "i1", "x", 0, None),
+        ("north", "u1", "1", "i1", "y", 1, None),
+        ("north", "u1", "1", "i2", None, 2, None),
+        ("north", "u1", "1", "i3", "z", 3, None),
+        ("north", "u2", "2", None, None, 4, None),
+        ("south", None, "3", "i1", "x", 5, None),
+        ("south", None, "3", "i1", "y", 6, None),
+    ]
+    assert {day.day: one.rows for day, one in told.days.items()} == {3: 5, 4: 2}
+
+
 def test_what_is_not_nested_as_told_is_null_and_never_an_error(shop: Path) -> None:
     (shop / "mapping.yaml").write_text(
         "columns: {event_time: at, user_id: user.id, item_id: items.0.sku, event_type: a.b}\n"

@@ -547,9 +547,9 @@ CAUSES = {
     "title above the header": (
         "a.csv",
         b"Orders of June\n" + ROWS_CSV,
-        "line 2 has more fields than the 1 of the first line, which has to be the header",
+        "line 2 has more fields than the 1 of the first line; .* above the header",
     ),
-    "short line": ("a.csv", ROWS_CSV + b"view\n", "line 3 has 1 fields, not the 2 of the first"),
+    "short line": ("a.csv", ROWS_CSV + b"view\n", "line 3 has 1 of 2 fields"),
     "no last line end": ("a.csv", ROWS_CSV[:-3], "half written: its last line has no end"),
     "no last line end, packed": ("a.csv.gz", gzip.compress(ROWS_CSV[:-3]), "half written"),
     "NULs at the end": ("a.csv", ROWS_CSV + bytes(9), "half written: it holds NUL at byte 29"),

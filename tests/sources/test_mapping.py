@@ -109,6 +109,8 @@ drop: [email]
         ("time_zone: Shanghai\n", 1, "'Shanghai' found, expected an IANA zone such as"),
         ("time_format: epoch\n", 1, "'epoch' found, expected one of epoch_seconds"),
         ("time_format: '%d/%Q'\n", 1, "expected one of epoch_seconds"),
+        ("explode: [a, b.c]\n", 1, "explode: 'b.c' should lie in 'a': a.b.c"),
+        ("explode: {a: b}\n", 1, "expected what holds a list, such as orders, or [orders, "),
         ("time_format: [iso, epoch]\n", 1, "or a pattern such as %d/%m/%Y %H:%M:%S in place of"),
         ("time_format: {a: b}\n", 1, "expected a time format such as '%d.%m.%Y %H:%M', or a list"),
         (
