@@ -171,7 +171,9 @@ def _days(facts: Facts) -> str:
 
 
 def _columns(facts: Facts, source: Files) -> Lines:
-    mapping, names = source.mapping, list(facts.columns)
+    mapping = source.mapping
+    # Names that differ in their case only are one.
+    names = [*{name.casefold(): name for name in reversed(facts.columns)}.values()][::-1]
     if not names:
         return
     told = {column: mapping.delivered_as(column, names) for column in COLUMNS}
@@ -216,7 +218,8 @@ def _missing(facts: Facts, source: Files) -> list[str]:
 
 def _some(text: str, name: str | None, facts: Facts) -> str:
     files = sum(1 for file in facts.files if file.layout)
-    found = facts.columns[name or ""]
+    same = (name or "").casefold()
+    found = sum(files for one, files in facts.columns.items() if one.casefold() == same)
     return text if found >= files else f"{text} (in {found} of {files} files)"
 
 

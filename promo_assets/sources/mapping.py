@@ -54,6 +54,9 @@ LATEST_EPOCH = 253_402_300_800_000_000
 RELATION = "delivered"
 """The alias that the relation behind a select list must have."""
 
+REPEATED = re.compile(r"_\d+$")
+"""What readers put behind the name of a column that has the name of another."""
+
 STRPTIME = re.compile(r"%(?:-?[dmyHIMSj]|[aAbBcfgGnpuUVwWxXYzZ%])")
 TIME_TEXT = "%Y-%m-%d %H:%M:%S.%f"
 
@@ -278,14 +281,19 @@ class SourceMapping(_Strict):
         """The delivered columns that go to ``extra``: those not taken and not dropped.
 
         A column named like an identifier of the contract never goes there: the mapping took
-        another one in its place, and nothing stores identifiers as delivered.
+        another one in its place, and nothing stores identifiers as delivered. Nor does one that is
+        named as an identifier is, for the second time (``user_id_1``, as readers call it).
         """
         names = tuple(delivered)
         taken = {name for column in COLUMNS for name in self.all_delivered_as(column, names)}
+        own = {name for one in IDENTIFIERS for name in self.all_delivered_as(one, names)}
+        ids = {*IDENTIFIERS, *(name.casefold() for name in own)}
         return tuple(
             name
             for name in names
-            if name not in taken and not self.dropped(name) and name.casefold() not in IDENTIFIERS
+            if name not in taken
+            and not self.dropped(name)
+            and REPEATED.sub("", name.casefold()) not in ids
         )
 
     def skipped_sql(self, delivered: Mapping[str, str]) -> str:

@@ -55,7 +55,7 @@ def rehearsals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(rehearsal, "rehearse", lambda told, first, days: Rehearsal())
 
 
-def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def check(folder: Path | str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     code = main(["check", str(folder)])
     return code, " ".join(capsys.readouterr().out.split())
 
@@ -147,6 +147,22 @@ def test_a_databases_password_is_never_printed(
     told = capsys.readouterr()
     assert "s3cret" not in told.out + told.err
     assert told.err.count("\n") == 1
+
+
+def test_the_source_that_is_set_can_be_checked_as_it_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, "a.jsonl", view(1))
+    assert check(f"files:{folder}", capsys) == check(folder, capsys)
+
+
+def test_columns_whose_names_differ_in_case_are_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, "a.jsonl", view(1, colour="red"))
+    write(folder, "b.jsonl", {name.upper(): value for name, value in view(2).items()})
+    _, told = check(folder, capsys)
+    assert "columns event_id, event_time, event_type, user_id kept aside colour (in 1 of 2" in told
 
 
 def test_an_unreadable_file_is_named_and_the_rest_is_read(

@@ -428,6 +428,14 @@ def test_an_identifier_that_another_column_replaces_is_kept_nowhere() -> None:
     assert row == {"user_id": "c1"}
 
 
+def test_an_identifier_that_is_delivered_twice_is_kept_once_and_nowhere_as_delivered() -> None:
+    """A join's export has two columns of one name; readers number the second one."""
+    twice = "select 'anna' as user_id, 'bert' as \"User_ID_1\", 'x' as item_1"
+    assert mapped(SourceMapping(), twice) == [{"user_id": "anna", "extra": '{"item_1": "x"}'}]
+    renamed = SourceMapping(columns={"device_id": "Cookie"})
+    assert mapped(renamed, "select 'c' as Cookie, 'd' as cookie_2") == [{"device_id": "c"}]
+
+
 def test_a_renamed_column_is_found_under_its_old_name_in_older_files() -> None:
     mapping = SourceMapping(columns={"unit_price": ("price_each", "price")})
     for name in ("price_each", "price", "unit_price", "UNIT_PRICE"):
