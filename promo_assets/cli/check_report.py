@@ -314,6 +314,9 @@ def _mapping(facts: Facts, source: Files) -> Lines:
         lines.append(("negative_quantity: return", "purchases of less than nothing: returns?"))
     if facts.rejected["equal_row"]:
         lines.append(("equal_rows: keep", "are equal rows real?"))
+    if facts.spelling:
+        alike = f"ids: {{user_id: [{', '.join(facts.spelling)}]}}"
+        lines.append((alike, "accounts are spelled in another way in users or consents"))
     aside = source.mapping.kept_aside(facts.columns)
     if told := personal(name for name in aside if name not in columns.values()):
         lines.append((f"drop: [{_listed(told)}]", "personal data?"))
@@ -349,13 +352,15 @@ def _guessed_columns(facts: Facts, source: Files) -> dict[str, str]:
 def _warnings(rehearsed: Rehearsal) -> Lines:
     for table, finding in rehearsed.warnings[:MOST_WARNINGS]:
         where = f" on {spans(finding.days)}" if finding.days else ""
-        example = ", ".join(
-            f"{name}={_short(value)}" for name, value in (*finding.examples, {})[0].items()
-        )
+        example = _values((*finding.examples, {})[0])
         told = f"{table} {finding.expectation}: {finding.observed}{where}; {example}"
         yield "warning", textwrap.shorten(told, MOST_CAUSE)
     if len(rehearsed.warnings) > MOST_WARNINGS:
         yield "", f"and {_number(len(rehearsed.warnings) - MOST_WARNINGS, 'more warning')}"
+
+
+def _values(example: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in example.items())
 
 
 def _gates(rehearsed: Rehearsal) -> Lines:
@@ -369,6 +374,9 @@ def _gates(rehearsed: Rehearsal) -> Lines:
     for (table, cause), held in list(causes.items())[:FEW]:
         where = "" if held == [ALWAYS] else f" on {spans(tuple(held))}"
         yield "verdict", f"HELD BACK: {table}{where}: {textwrap.shorten(cause, MOST_CAUSE)}"
+        for finding in rehearsed.findings.get(table, ()):
+            if finding.examples and f"{finding.expectation}: " in cause:
+                yield "", f"{finding.expectation}: {_values(finding.examples[0])}"
     if rest := list(causes.values())[FEW:]:
         more = len({day for held in rest for day in held})
         yield "", f"and {_number(len(rest), 'more cause')}, on {_number(more, 'day')}"

@@ -165,6 +165,41 @@ def test_columns_whose_names_differ_in_case_are_one(
     assert "columns event_id, event_time, event_type, user_id kept aside colour (in 1 of 2" in told
 
 
+@pytest.mark.parametrize(
+    ("listed", "told"),
+    [
+        ("{n}.0", "ids: {user_id: [without_decimals]}"),
+        ("0{n}", "ids: {user_id: [without_leading_zeros]}"),
+        ("00{n}.0", "ids: {user_id: [without_decimals, without_leading_zeros]}"),
+        (" {n}\u00a0", None),  # Blanks are none of an id, and need no word.
+        ("k-{n}", None),
+    ],
+)
+def test_how_users_meet_their_events_is_suggested(
+    folder: Path, capsys: pytest.CaptureFixture[str], listed: str, told: str | None
+) -> None:
+    write(folder, "a.jsonl", *(view(n, user_id=str(100 + n)) for n in range(30)))
+    users = "".join(f"{listed.format(n=100 + n)},true\n" for n in range(40))
+    (folder / "users.csv").write_text(f"user_id,consent_marketing\n{users}")
+    said = check(folder, capsys)[1]
+    assert (told in said) if told else ("ids: {" not in said)
+    if told:
+        (folder / "mapping.yaml").write_text(told)
+        assert facts(folder).spelling == ()
+
+
+@pytest.mark.slow
+@pytest.mark.rehearsed
+def test_what_is_held_back_is_shown_by_an_example(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, "a.jsonl", *(view(n, user_id=f"1.{n}E+05") for n in range(30)))
+    (folder / "users.csv").write_text("user_id,consent_marketing\n100000,true\n")
+    code, told = check(folder, capsys)
+    assert code == 1
+    assert "users_are_listed: day=2024-01-02, accounts=30, listed=0" in told
+
+
 def test_an_unreadable_file_is_named_and_the_rest_is_read(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
