@@ -24,7 +24,10 @@ def add_to(app: App) -> None:
 
 
 def check(
-    source: Annotated[str, Parameter(help="A folder of event files, or a database's URL.")], /
+    source: Annotated[
+        str, Parameter(help="A folder of event files, or a database's URL; as PROMO_SOURCE, too.")
+    ],
+    /,
 ) -> int:
     """Tell what a folder or a database of events holds, and what the gates would hold back."""
     from promo_assets.settings import Settings
@@ -36,7 +39,7 @@ def check(
             raise UsageError(f"expected a folder, or a URL of {', '.join(DATABASES)}")
         settings()  # Wrong settings are told as always.
         return _check_database(Settings(source=source))
-    return _check_folder(Path(source).expanduser().resolve())
+    return _check_folder(Path(source.removeprefix("files:")).expanduser().resolve())
 
 
 def _check_folder(folder: Path) -> int:

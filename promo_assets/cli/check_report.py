@@ -6,7 +6,7 @@ import shlex
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,6 @@ def _delivered(facts: Facts, source: Files) -> Lines:
         for name, n in formats.items()
     ]
     yield "files", "; ".join(told) or "none that can be read"
-    known = {name.casefold() for name in facts.columns}
-    for one in source.mapping.skip_rows_where:
-        if known and one.column.casefold() not in known:
-            yield "  WARNING", f"skip_rows_where: no file has a column {one.column!r}"
     for lost in facts.lost:
         yield "  WRONG", lost
     for file in facts.broken[:MOST_FILES]:
@@ -175,7 +171,9 @@ def _days(facts: Facts) -> str:
 
 
 def _columns(facts: Facts, source: Files) -> Lines:
-    mapping, names = source.mapping, list(facts.columns)
+    mapping = source.mapping
+    # Names that differ in their case only are one.
+    names = [*{name.casefold(): name for name in reversed(facts.columns)}.values()][::-1]
     if not names:
         return
     told = {column: mapping.delivered_as(column, names) for column in COLUMNS}
@@ -220,7 +218,8 @@ def _missing(facts: Facts, source: Files) -> list[str]:
 
 def _some(text: str, name: str | None, facts: Facts) -> str:
     files = sum(1 for file in facts.files if file.layout)
-    found = facts.columns[name or ""]
+    same = (name or "").casefold()
+    found = sum(files for one, files in facts.columns.items() if one.casefold() == same)
     return text if found >= files else f"{text} (in {found} of {files} files)"
 
 
@@ -296,15 +295,28 @@ def _mapping(facts: Facts, source: Files) -> Lines:
     types = {name: event_type_for(name) for name, _ in facts.types.most_common() if name}
     if known := _listed(f"{name}: {kind}" for name, kind in types.items() if kind):
         lines += [("values:", ""), (f"  event_type: {{{known}}}", "unknown event types")]
-    formats = time_formats_for(facts.times)
-    lines += [(f'time_format: "{one}"', "times that can't be read") for one in formats]
-    numbers = () if source.mapping.number_format else number_formats_for(facts.numbers)
-    lines += [(f"number_format: {one}", "numbers that can't be read") for one in numbers]
+    formats = time_formats_for(facts.times, source.mapping.time_formats if facts.timed else ())
+    lines += [(f"time_format: {_yaml(one)}", "times that can't be read") for one in formats]
+    if not source.mapping.number_format:
+        numbers = number_formats_for([*facts.numbers, *facts.readable])
+        lines += [(f"number_format: {one}", "numbers that can't be read") for one in numbers]
+        if not numbers and number_formats_for(facts.numbers):
+            other = next(
+                one for one in facts.readable if not number_formats_for([one, *facts.numbers])
+            )
+            yield (
+                "  two formats?",
+                f"numbers are written {facts.numbers[0]!r} and {other!r}: write them",
+            )
+            yield "", "in one way, or translate them in a view"
     quantities = [row["quantity"] for row in facts.examples.get("quantity_not_positive", ())]
     if any(quantity.startswith("-") for quantity in quantities):
         lines.append(("negative_quantity: return", "purchases of less than nothing: returns?"))
     if facts.rejected["equal_row"]:
         lines.append(("equal_rows: keep", "are equal rows real?"))
+    if facts.spelling:
+        alike = f"ids: {{user_id: [{', '.join(facts.spelling)}]}}"
+        lines.append((alike, "accounts are spelled in another way in users or consents"))
     aside = source.mapping.kept_aside(facts.columns)
     if told := personal(name for name in aside if name not in columns.values()):
         lines.append((f"drop: [{_listed(told)}]", "personal data?"))
@@ -312,6 +324,12 @@ def _mapping(facts: Facts, source: Files) -> Lines:
         yield f"Is this meant? Then add it to {source.folder / 'mapping.yaml'}:", ""
     for what, why in lines:
         yield f"  {what:<38}" + (f"  # {why}" if why else ""), ""
+
+
+def _yaml(told: Sequence[str]) -> str:
+    """One text, or a list of several."""
+    quoted = [f'"{one}"' for one in told]
+    return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
 
 
 def _guessed_columns(facts: Facts, source: Files) -> dict[str, str]:
@@ -334,13 +352,15 @@ def _guessed_columns(facts: Facts, source: Files) -> dict[str, str]:
 def _warnings(rehearsed: Rehearsal) -> Lines:
     for table, finding in rehearsed.warnings[:MOST_WARNINGS]:
         where = f" on {spans(finding.days)}" if finding.days else ""
-        example = ", ".join(
-            f"{name}={_short(value)}" for name, value in (*finding.examples, {})[0].items()
-        )
+        example = _values((*finding.examples, {})[0])
         told = f"{table} {finding.expectation}: {finding.observed}{where}; {example}"
         yield "warning", textwrap.shorten(told, MOST_CAUSE)
     if len(rehearsed.warnings) > MOST_WARNINGS:
         yield "", f"and {_number(len(rehearsed.warnings) - MOST_WARNINGS, 'more warning')}"
+
+
+def _values(example: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in example.items())
 
 
 def _gates(rehearsed: Rehearsal) -> Lines:
@@ -354,6 +374,9 @@ def _gates(rehearsed: Rehearsal) -> Lines:
     for (table, cause), held in list(causes.items())[:FEW]:
         where = "" if held == [ALWAYS] else f" on {spans(tuple(held))}"
         yield "verdict", f"HELD BACK: {table}{where}: {textwrap.shorten(cause, MOST_CAUSE)}"
+        for finding in rehearsed.findings.get(table, ()):
+            if finding.examples and f"{finding.expectation}: " in cause:
+                yield "", f"{finding.expectation}: {_values(finding.examples[0])}"
     if rest := list(causes.values())[FEW:]:
         more = len({day for held in rest for day in held})
         yield "", f"and {_number(len(rest), 'more cause')}, on {_number(more, 'day')}"

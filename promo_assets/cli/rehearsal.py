@@ -34,9 +34,11 @@ from promo_assets.warehouse.publish import PublishError
 @dataclass
 class Rehearsal:
     """What the gates said: of each table the days held back with their cause (the day `ALWAYS`:
-    the whole table), what could not be made at all, and what they only warn of."""
+    the whole table) and the findings behind it, what could not be made at all, and what they only
+    warn of."""
 
     held: dict[str, Mapping[date, str]] = field(default_factory=dict)
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     warnings: list[tuple[str, Finding]] = field(default_factory=list)
 
@@ -78,6 +80,9 @@ def _written(told: Settings, days: Window) -> Rehearsal:
             continue
         if written.blocked:
             found.held[name] = written.blocked
+            found.findings[name] = [
+                one for one in written.verdict.failed if one.severity == "critical"
+            ]
         found.warnings += [
             (name, one) for one in written.verdict.failed if one.severity == "warning"
         ]

@@ -8,16 +8,18 @@ Not here: what the gates say (``cli/rehearsal.py``), and how it is told (``cli/c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from itertools import combinations
+from typing import Any, get_args
 
 import duckdb
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.events import EQUAL_ROWS_KEPT, EVENT_KEY, EVENT_TYPES
 from promo_assets.contract.project import MODELS
+from promo_assets.people.identifiers import Spelling, identifier_sql
 from promo_assets.sources import Delivery, SourceError, open_source
 from promo_assets.sources.files import Files
 from promo_assets.sources.hints import COLUMN_NAMES
@@ -33,6 +35,37 @@ select count(*) - count(distinct value)
 from (select json_extract_string(extra, $path) as value from raw.events)
 """
 
+TIMED = "select 1 from raw.events where event_time like '____-__-__ __:__:__.______'"
+READABLE = """
+select distinct told
+from (
+    select unnest([quantity, unit_price, discount]) as told, source_file, source_row from raw.events
+)
+anti join (
+    select source_file, source_row from core.rejected_events
+    where reason like '%_unreadable' or reason like '%_too_precise'
+) using (source_file, source_row)
+where told is not null
+order by told limit 100
+"""
+
+ACCOUNTS = """
+insert into core.accounts
+select distinct user_id from raw.events
+where user_id is not null and user_id not in (select user_id from core.accounts)
+"""
+LISTED = """
+select count(*)
+from (select distinct {accounts} as id from core.accounts)
+semi join (select {listed} as id from ({table})) using (id)
+"""
+SPELLINGS = [
+    tried
+    for size in range(1 + len(get_args(Spelling)))
+    for tried in combinations(get_args(Spelling), size)
+]
+"""Every way in which identifiers can be made alike, the simplest first."""
+
 PLAUSIBLE = date(2000, 1, 1)
 """Where ``PROMO_START`` is not set, the data starts with its first day from here on."""
 
@@ -47,10 +80,12 @@ class Facts:
     ``days`` are rows by day; rows on ``later`` days wait for them. ``columns`` counts the files
     that have a column. ``skipped`` rows are no events, by the mapping, and in no other number.
     ``rejected`` counts rows by reason. ``types`` are the unknown event types
-    with their rows, ``times`` some unreadable times. ``repeats``: of the columns that are called
+    with their rows, ``times`` and ``numbers`` some unreadable ones, ``timed`` whether others can be
+    read, ``readable`` some numbers that can. ``repeats``: of the columns that are called
     like an event's id, the rows that have the value of another. ``tables`` are the rows of the
     tables beside the events, ``consents`` the statements by purpose and answer, ``wrong`` what
-    makes one of them unusable.
+    makes one of them unusable. ``spelling`` is how most accounts of events are found in users or
+    consents, where hardly any are as they are spelled now.
     """
 
     files: list[DeliveredFile]
@@ -63,11 +98,14 @@ class Facts:
     examples: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     types: Counter[str] = field(default_factory=Counter)
     times: list[str] = field(default_factory=list)
+    timed: bool = False
     numbers: list[str] = field(default_factory=list)
+    readable: list[str] = field(default_factory=list)
     repeats: Counter[str] = field(default_factory=Counter)
     tables: dict[str, int] = field(default_factory=dict)
     consents: dict[tuple[str, bool], int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    spelling: tuple[Spelling, ...] = ()
     lost: list[str] = field(default_factory=list)
     """What the mapping names and no file has."""
 
@@ -96,8 +134,7 @@ def look(source: Files, *, threads: int, first: date | None) -> Facts:
         connection.execute("set TimeZone = 'UTC'; set temp_directory = ''")
         with replace(source, store=None).inventory(connection) as inventory:
             facts = _facts(inventory, first)
-            if facts.columns:
-                facts.lost = list(source.mapping.unknown(facts.columns))
+            facts.lost = source.unknown(inventory)
             _judge(facts, source, inventory, connection)
         _look_beside(facts, source, connection)
     return facts
@@ -146,6 +183,7 @@ def _judge(
                 "rows don't fit into memory; check a folder with a part of them"
             ) from error
         _count(facts, connection)
+        connection.execute(ACCOUNTS)
         for name in source.mapping.kept_aside(facts.columns):
             if name.casefold() in COLUMN_NAMES["event_id"]:
                 told = connection.execute(REPEATS, {"path": f'$."{name}"'}).fetchone() or (0,)
@@ -165,7 +203,8 @@ def _windows(days: Mapping[date, int]) -> Iterator[Window]:
 
 def _declare_event_types(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
-        "create schema raw; create schema core; create table core.event_types "
+        "create schema raw; create schema core; create table core.accounts (user_id varchar); "
+        "create table core.event_types "
         "(event_type varchar, needs_order_line boolean, needs_offer boolean)"
     )
     connection.executemany(
@@ -207,6 +246,10 @@ def _count(facts: Facts, connection: duckdb.DuckDBPyConnection) -> None:
         "and reason <> 'event_time_unreadable' order by told limit 100"
     )
     facts.numbers = (facts.numbers + [told for (told,) in unreadable if told])[:100]
+    if facts.numbers:
+        readable = ask(READABLE)
+        facts.readable = (facts.readable + [told for (told,) in readable])[:100]
+    facts.timed = facts.timed or bool(ask(f"{TIMED} limit 1"))
     found = connection.execute(
         f"select * {rejected} true qualify row_number() over "
         "(partition by reason order by source_file, source_row) <= $shown",
@@ -237,6 +280,8 @@ def _look_beside(facts: Facts, source: Files, connection: duckdb.DuckDBPyConnect
     for stem, question in questions.items():
         try:
             query = question()
+            if stem in ("users", "consents") and beside.table(stem) and not facts.spelling:
+                facts.spelling = _spelling(source, query, connection)
             if stem == "consents":
                 told = connection.execute(
                     f"select purpose, granted, count(*) from ({query.sql}) "
@@ -249,3 +294,22 @@ def _look_beside(facts: Facts, source: Files, connection: duckdb.DuckDBPyConnect
         except SourceError as error:
             if str(error) not in facts.wrong:
                 facts.wrong.append(str(error))
+
+
+def _spelling(
+    source: Files, table: Query, connection: duckdb.DuckDBPyConnection
+) -> tuple[Spelling, ...]:
+    """The spelling that finds at least twice as many of the events' accounts in a table of users as
+    the mapping's, and most of them; () where there is none."""
+
+    def found(spelled: Sequence[Spelling]) -> int:
+        sql = identifier_sql("user_id", spelled)
+        asked = LISTED.format(accounts=sql, listed=sql, table=table.sql)
+        return int(connection.execute(asked, dict(table.parameters)).fetchall()[0][0])
+
+    accounts = connection.execute("select count(*) from core.accounts").fetchall()[0][0]
+    now = found(source.ids.get("user_id", ()))
+    if 2 * now >= accounts:
+        return ()
+    best = max(SPELLINGS, key=lambda tried: (found(tried), -len(tried)))
+    return best if 2 * found(best) > max(accounts, 4 * now) else ()

@@ -24,6 +24,22 @@ PACKINGS = {".gz": "gzip", ".zst": "zstd"}
 KIND = re.compile(r"^[A-Z]\w*( \w+)? Error: ")
 """How DuckDB's messages begin."""
 
+OTHERS = {
+    b"\x1f\x8b": "packed with gzip; let its name end in .gz, or unpack it",
+    b"\x28\xb5\x2f\xfd": "packed with Zstandard; let its name end in .zst, or unpack it",
+    b"PK\x03\x04": "a ZIP archive or an Excel file; unpack it, or save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save it as CSV",
+    b"PAR1": "Parquet; let its name end in .parquet",
+    b"BZh": "packed with bzip2; unpack it",
+    b"\xfd7zXZ": "packed with xz; unpack it",
+    b"%PDF": "a PDF document",
+}
+"""What is no text, by its first bytes."""
+PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)\b", re.I)
+
+FIELDS = re.compile(r"CSV Error on Line: (\d+), Expected Number of Columns: (\d+) Found: (\d+)")
+QUOTE = re.compile(r"CSV Error on Line: (\d+), Value with unterminated quote")
+
 MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
 GLOB = re.compile(r"[][*?]")
 
@@ -35,10 +51,11 @@ class UnreadableFileError(ValueError):
 @dataclass(frozen=True)
 class Content:
     """What a file holds: the fingerprint of its bytes, and why it may be half written ('' where
-    it is whole)."""
+    it is whole). ``unpaired``: it has an odd number of quotes."""
 
     digest: str
     unfinished: str = ""
+    unpaired: bool = False
 
 
 def unfinished(content: Content) -> str:
@@ -50,7 +67,7 @@ def unfinished(content: Content) -> str:
 
 
 def content_of(path: Path, *, text: bool, lines: bool) -> Content:
-    """Read the whole file; raises `UnreadableFileError`, also where its text is UTF-16.
+    """Read the whole file; raises `UnreadableFileError`, also where it is no text or UTF-16.
 
     ``text`` says that NULs are no part of it, ``lines`` that each of its lines has an end, the
     last one too. A packed file is unpacked, since DuckDB's reader takes one that was cut off as
@@ -65,11 +82,17 @@ def content_of(path: Path, *, text: bool, lines: bool) -> Content:
         if packed:
             with unpacked(path) as file:
                 _each(file, plain.add)
+    except gzip.BadGzipFile as error:
+        raise UnreadableFileError(_badly_packed(path, error)) from error
     except (OSError, EOFError, ValueError) as error:
         raise UnreadableFileError(reason_of(error)) from error
+    if text and plain.other:
+        raise UnreadableFileError(f"it is {plain.other}")
     if text and plain.encoding:
         raise UnreadableFileError(f"it is {plain.encoding}, expected UTF-8; save it again as UTF-8")
-    return Content(raw.hexdigest()[:32], plain.unfinished(lines) if text else "")
+    return Content(
+        raw.hexdigest()[:32], plain.unfinished(lines) if text else "", plain.quotes % 2 > 0
+    )
 
 
 @dataclass
@@ -80,10 +103,14 @@ class _Plain:
     nul: int = -1
     last: bytes = b""
     encoding: str = ""
+    other: str = ""
+    quotes: int = 0
 
     def add(self, chunk: bytes) -> None:
         if not self.size:
             self.encoding = _encoding_of(chunk)
+            self.other = _other_than_text(chunk)
+        self.quotes += chunk.count(b'"')
         if self.nul < 0 and (found := chunk.find(b"\0")) >= 0:
             self.nul = self.size + found
         self.size += len(chunk)
@@ -110,6 +137,12 @@ def _each(file: IO[bytes], take: Callable[[bytes], object]) -> None:
 def packing_of(path: Path) -> str:
     """How a file is packed, as DuckDB calls it; '' where it is not."""
     return PACKINGS.get(path.suffix.lower(), "")
+
+
+def _badly_packed(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return reason_of(error) if packed else "it is not packed, but its name ends in .gz; rename it"
 
 
 def unpacked(path: Path) -> IO[bytes]:
@@ -155,12 +188,15 @@ def address_of(path: Path) -> str:
 def reason_of(error: Exception) -> str:
     """What is wrong with a file, in one line: DuckDB's first lines, without its advice and
     without the row, which may be personal."""
+    told = str(error).partition("\nPossible")[0]
+    told, row, more = told.partition("\nOriginal Line")
+    if row:  # It may be of many lines; what is wrong stands last.
+        told += "\n" + more.strip().rpartition("\n")[2]
     kept: list[str] = []
-    for line in filter(None, map(str.strip, str(error).splitlines())):
-        if line.startswith(("Possible", "* ", "file = ", "LINE ", "This can happen when")):
+    for line in filter(None, map(str.strip, told.splitlines())):
+        if line.startswith(("* ", "file = ", "LINE ", "This can happen when")):
             break
-        if not line.startswith("Original Line"):
-            kept.append(line)
+        kept.append(line)
     text = KIND.sub("", ", ".join(kept) or type(error).__name__)
     return text if len(text) <= 300 else f"{text[:297]}..."
 
@@ -170,6 +206,16 @@ def cause_of(path: Path, error: Exception) -> str:
     reason = reason_of(error)
     if "GZIP" in reason:
         return "something that is not packed follows its packed end; pack it again"
+    if fields := FIELDS.match(reason):
+        line, header, found = map(int, fields.groups())
+        if found < header:
+            return f"line {line} has {found} of {header} fields; mend the line"
+        return (
+            f"line {line} has more fields than the {header} of the first line; mend the line, or "
+            "remove what stands above the header"
+        )
+    if quote := QUOTE.match(reason):
+        return f"line {quote[1]} opens a quote that is not closed"
     look = (
         _changed_line_end
         if "state machine" in reason
@@ -215,6 +261,13 @@ def _other_encoding(number: int, line: bytes, before: bytes) -> str:
     except UnicodeDecodeError as error:
         return f"line {number}: {_not_utf8(line, error.start)}"
     return ""
+
+
+def _other_than_text(head: bytes) -> str:
+    """What a file is by its first bytes, where that is no text with rows."""
+    if PAGE.match(head):
+        return "a page of HTML or XML (a log-in or an error, in place of the file?)"
+    return next((told for mark, told in OTHERS.items() if head.startswith(mark)), "")
 
 
 def _encoding_of(head: bytes) -> str:

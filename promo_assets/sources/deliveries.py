@@ -24,7 +24,15 @@ RAW = "raw.events"
 RECORD = """
 insert or replace into audit.deliveries by name
 select unnest($days) as day, unnest($fingerprints) as fingerprint, unnest($rows) as row_count,
-    $run as run_id, cast(current_timestamp as timestamp) as delivered_at
+    unnest($skipped) as skipped, $run as run_id,
+    cast(current_timestamp as timestamp) as delivered_at
+"""
+BALANCE = """
+select cast(coalesce(sum(deliveries.row_count), 0) as bigint),
+    cast(coalesce(sum(skipped), 0) as bigint)
+from audit.deliveries
+inner join audit.publications using (day, run_id)
+where table_name = $table and day >= $start and day < $end
 """
 SEEN = """
 insert into audit.delivered_spans
@@ -147,9 +155,18 @@ def record(
             "days": list(window.days),
             "fingerprints": [one.fingerprint for one in told],
             "rows": [one.rows for one in told],
+            "skipped": [one.skipped for one in told],
             "run": run_id,
         },
     )
+
+
+def balance(connection: duckdb.DuckDBPyConnection, window: Window) -> dict[str, int]:
+    """Of the published days of ``window`` the rows that were delivered as events, and those that
+    the mapping skipped beside them."""
+    told = {"table": RAW, "start": window.start, "end": window.end}
+    rows, skipped = connection.execute(BALANCE, told).fetchall()[0]
+    return {"rows_delivered": rows, "rows_skipped": skipped}
 
 
 NOTHING = DeliveredDay("", {})

@@ -20,6 +20,7 @@ import duckdb
 
 from promo_assets.contract.days import Window
 from promo_assets.contract.limits import Gates
+from promo_assets.contract.located_yaml import nearest
 from promo_assets.people.identifiers import Spellings
 from promo_assets.sources import DeliveredDay, Delivery, SourceError, Taken, nothing
 from promo_assets.sources.dimensions import Dimensions, TableFile
@@ -111,8 +112,20 @@ class Files:
     def equal_rows_kept(self) -> bool:
         return self.mapping.equal_rows == "keep"
 
+    def unknown(self, inventory: Inventory) -> list[str]:
+        """What the mapping names and no readable file has, where there are any."""
+        layouts = {file.layout: None for file in inventory.files() if file.layout}
+        names = dict.fromkeys(name for layout in layouts for name in layout.types())
+        told = [*self.mapping.unknown([*names])] if names else []
+        for explode in self.mapping.exploded[:1]:
+            if names and not any(layout.explode for layout in layouts):
+                told.append(f"explode: nothing has a column {explode!r}; {nearest(explode, names)}")
+        return told
+
     def take(self, window: Window, connection: duckdb.DuckDBPyConnection) -> Taken:
         with self.inventory(connection) as inventory:
+            for told in self.unknown(inventory):
+                raise SourceError(f"{self.folder / 'mapping.yaml'}: {told}")
             problems: dict[date, list[str]] = {}
             for file in inventory.broken(window):
                 days = window.days if file.day is None else (max(file.day, self.first),)

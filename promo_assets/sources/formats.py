@@ -54,7 +54,7 @@ ROW = "promo row"
 Parquet) or in all files together (else), from 0."""
 
 ELEMENT = "promo element"
-"""Of a list that is exploded, while its fields are taken."""
+"""Of a list that is exploded, while its fields are taken; then comes how many lists it is in."""
 
 RESERVED = ("file_index", "file_row_number")
 """DuckDB's readers give columns of these names, which hide delivered ones."""
@@ -84,7 +84,8 @@ class Layout:
     numbers that have to be kept from becoming floating point. ``folders`` are columns that the
     names of folders tell (`values_in_folders`). ``headless`` CSV has no line of column names.
     ``paths`` are columns taken from within others (``user.id`` from ``user``, in whose place they
-    stand); of the list ``explode`` each element is a row (`reaching`).
+    stand); of the list ``explode`` each element is a row, of several each in an element of the one
+    before (`reaching`).
     """
 
     format: Format
@@ -96,10 +97,10 @@ class Layout:
     folders: tuple[str, ...] = ()
     headless: bool = False
     paths: tuple[str, ...] = ()
-    explode: str = ""
+    explode: tuple[str, ...] = ()
 
-    def reaching(self, paths: Sequence[str], explode: str) -> Layout:
-        """The layout with those of ``paths``, and the list to ``explode``, that it has. A column
+    def reaching(self, paths: Sequence[str], explode: Sequence[str]) -> Layout:
+        """The layout with those of ``paths``, and the lists to ``explode``, that it has. A column
         whose own name has a dot is no path."""
         names = {name.casefold(): name for name, _ in self.columns}
         found = tuple(
@@ -107,7 +108,8 @@ class Layout:
             for path in paths
             if path.casefold() not in names and path.partition(".")[0].casefold() in names
         )
-        return replace(self, paths=found, explode=names.get(explode.casefold(), ""))
+        has = explode and explode[0].partition(".")[0].casefold() in names
+        return replace(self, paths=found, explode=tuple(explode) if has else ())
 
     @property
     def row_of_file(self) -> bool:
@@ -128,8 +130,7 @@ class Layout:
 
     def _roots(self) -> frozenset[str]:
         """The columns in whose place others stand."""
-        within = {path.partition(".")[0].casefold() for path in self.paths}
-        within.add(self.explode.casefold())
+        within = {path.partition(".")[0].casefold() for path in (*self.paths, *self.explode)}
         return frozenset(name for name, _ in self.columns if name.casefold() in within)
 
     def _delivered(self, aside: Collection[str]) -> dict[str, str]:
@@ -146,26 +147,31 @@ class Layout:
         if not roots:
             return rows
         left_out, told = [*map(_named, sorted(roots))], []
-        if self.explode:
-            listed = self._json(self.explode)
+        for level, path in enumerate(self.explode):
+            listed = self._reached(path, "json_extract", level)
             # A row whose list has no element stays a row.
             elements = (
                 f"case when json_array_length({listed}) > 0 then json_extract({listed}, '$[*]') "
                 "else [cast(null as json)] end"
             )
-            rows = f'select *, unnest({elements}) as "{ELEMENT}" from ({rows})'
-            left_out += [_named(ELEMENT), _named(ROW)]
+            rows = f"select *, unnest({elements}) as {_element(level)} from ({rows})"
+            left_out.append(_element(level))
+        if self.explode:
+            left_out.append(_named(ROW))
             told.append(f"row_number() over () - 1 as {_named(ROW)}")
         told += [f"{self._reached(path)} as {_named(path)}" for path in self.paths]
         return f"select * exclude ({', '.join(left_out)}), {', '.join(told)} from ({rows})"
 
-    def _reached(self, path: str) -> str:
-        """The text at a path, or null."""
+    def _reached(self, path: str, extract: str = "json_extract_string", levels: int = 9) -> str:
+        """What is at a path, or null: in the innermost of the first ``levels`` exploded lists in
+        which it lies, else in its column."""
         root, *steps = path.split(".")
+        within = self._json(root)
+        for level, listed in enumerate(self.explode[:levels]):
+            if f"{path}.".casefold().startswith(f"{listed}.".casefold()):
+                within, steps = _element(level), path.split(".")[listed.count(".") + 1 :]
         pointer = "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps)
-        exploded = root.casefold() == self.explode.casefold()
-        within = _named(ELEMENT) if exploded else self._json(root)
-        return f"json_extract_string({within}, {_quoted(pointer)})"
+        return f"{extract}({within}, {_quoted(pointer)})"
 
     def _json(self, root: str) -> str:
         """A column as JSON, null where its text is none."""
@@ -217,7 +223,8 @@ class Layout:
     def from_json(cls, text: str) -> Layout:
         told = json.loads(text)
         columns = tuple((name, type_) for name, type_ in told["columns"])
-        return cls(**(told | {"columns": columns, "folders": tuple(told["folders"])}))
+        listed = {name: tuple(told[name]) for name in ("folders", "paths", "explode")}
+        return cls(**(told | listed | {"columns": columns}))
 
 
 def format_of(path: Path) -> Format | None:
@@ -292,7 +299,7 @@ def _unique(header: list[str]) -> Iterator[str]:
     """Names as DuckDB's own reader gives them where some are empty or repeated."""
     seen: set[str] = set()
     for position, name in enumerate(header):
-        wanted = name.strip() or f"column{position}"
+        wanted = name.strip().lstrip("\ufeff") or f"column{position}"  # A second mark, too.
         number, found = 0, wanted
         while found.casefold() in seen:
             number += 1
@@ -348,6 +355,10 @@ def _described(
 ) -> tuple[tuple[str, str], ...]:
     rows = connection.execute(f"describe {query}", {"path": address_of(path)}).fetchall()
     return tuple((name, type_) for name, type_, *_ in rows)
+
+
+def _element(level: int) -> str:
+    return _named(f"{ELEMENT} {level}")
 
 
 def _struct(types: dict[str, str]) -> str:

@@ -8,8 +8,10 @@ from datetime import datetime
 from difflib import get_close_matches
 from itertools import product
 
+import duckdb
+
 from promo_assets.contract.events import EVENT_TYPES
-from promo_assets.sources.mapping import EPOCHS
+from promo_assets.sources.mapping import EPOCHS, EXCEL
 
 COLUMN_NAMES = {
     "event_id": ("id", "uuid", "message_id", "eventid"),
@@ -58,6 +60,19 @@ TIME_FORMATS = (
     "%m/%d/%Y %H:%M",
     "%d.%m.%Y %H:%M:%S",
     "%d.%m.%Y %H:%M",
+    *(f"{day} %I:%M{second} %p" for day in ("%m/%d/%Y", "%d/%m/%Y") for second in ("", ":%S")),
+    "%d/%b/%Y:%H:%M:%S %z",
+    "%a, %d %b %Y %H:%M:%S %z",
+    "%a, %d %b %Y %H:%M:%S %Z",
+    *(
+        f"{day} %H:%M{second}"
+        for day in ("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d, %Y")
+        for second in ("", ":%S")
+    ),
+    "%b %d, %Y %I:%M:%S %p",
+    "%Y-%m-%d %H:%M:%S %Z",
+    "%Y%m%dT%H%M%SZ",
+    "%Y%m%dT%H%M%S",
     "%Y%m%d%H%M%S",
     "%Y%m%d",
     "%d/%m/%Y",
@@ -71,8 +86,11 @@ VALUE = re.compile(
     r"-?\d[\d.,]*|\d{4}-\d\d-\d\d.*|\d\d?[./]\d\d?[./]\d{4}.*|[0-9a-f]{8}-[0-9a-f-]{27}"
 )
 """A number, a day or time, a UUID: what nobody calls a column."""
-SIGN = re.compile(r"^[^\d\s.,+'-]{1,5}|[^\d\s.,+'-]{1,5}$")
-"""What stands before or behind a number: a currency."""
+SIGN = re.compile(r"^[^\d\s.,+'\-\u2212%()]{1,5}|[^\d\s.,+'\-\u2212%()]{1,5}$")
+"""What stands before or behind a number: a currency, no sign that changes it."""
+BLANKS = r"[ \u00a0\u2007\u202f]"
+SERIALS = (36_526, 54_789)  # 2000 to 2049
+MOST_FORMATS = 3
 PLAUSIBLE = (datetime(2000, 1, 1).timestamp(), datetime(2050, 1, 1).timestamp())
 
 
@@ -115,20 +133,52 @@ def event_type_for(delivered: str) -> str | None:
     return near[0] if near else None
 
 
-def time_formats_for(values: Sequence[str]) -> list[str]:
-    """The time formats that read all of the values; several where days and months can't be told
-    apart."""
+def time_formats_for(values: Sequence[str], read: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """The formats to write under ``time_format``, as alternatives: each alone reads all of the
+    values (several where days and months can't be told apart), or several do together.
+
+    ``read`` are the formats that read other values, and still have to: they come first, but for one
+    that takes months for days.
+    """
     if not values:
         return []
+    kept = [*read]
+    alone = _formats_of(values)
+    if not alone:
+        # Each value has one format only, so it does not matter which is tried first.
+        each = [_formats_of([value]) for value in values]
+        if any(len(told) != 1 for told in each):
+            return []
+        together = dict.fromkeys(told[0] for told in each)
+        return [(*kept, *together)] if len(together) <= MOST_FORMATS else []
+    return [(*(told for told in kept if _swapped(told) != one), one) for one in alone]
+
+
+def _swapped(pattern: str) -> str:
+    return pattern.replace("%d", "%?").replace("%m", "%d").replace("%?", "%m")
+
+
+def _formats_of(values: Sequence[str]) -> list[str]:
+    """Each format that reads all of the values."""
     low, high = PLAUSIBLE
-    epochs = [
-        name
-        for name, micros in EPOCHS.items()
-        if all(_is_number(one) and low < float(one) * micros / 1e6 < high for one in values)
-    ]
-    if epochs:
-        return epochs
-    return [pattern for pattern in TIME_FORMATS if all(_reads(pattern, one) for one in values)]
+    if all(_is_number(one) for one in values):
+        numbers = [float(one) for one in values]
+        counted = [
+            name
+            for name, micros in EPOCHS.items()
+            if all(low < one * micros / 1e6 < high for one in numbers)
+        ]
+        if all(SERIALS[0] <= one <= SERIALS[1] for one in numbers):
+            counted.append(EXCEL)
+        if counted:
+            return counted
+    reads = ", ".join("bool_and(try_strptime(told, ?) is not null)" for _ in TIME_FORMATS)
+    with duckdb.connect() as connection:
+        (found,) = connection.execute(
+            f"select {reads} from (select unnest(?::varchar[]) as told)",
+            [*TIME_FORMATS, [*values]],
+        ).fetchall()
+    return [pattern for pattern, fits in zip(TIME_FORMATS, found, strict=True) if fits]
 
 
 def number_formats_for(values: Sequence[str]) -> list[str]:
@@ -140,8 +190,10 @@ def number_formats_for(values: Sequence[str]) -> list[str]:
     currency = "".join(signs)
     found = []
     for decimal, thousands in product((".", ","), ("", ".", ",", " ", "'")):
-        groups = rf"|\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+" if thousands else ""
-        number = re.compile(rf"[+-]?(?:\d+{groups})(?:{re.escape(decimal)}\d{{1,2}})?")
+        between = BLANKS if thousands == " " else re.escape(thousands)
+        groups = rf"|\d{{1,3}}(?:{between}\d{{3}})+" if thousands else ""
+        pattern = rf"[+-]?(?:\d+{groups})(?:{re.escape(decimal)}\d{{1,2}})?"
+        number = re.compile(pattern, re.ASCII)
         plain = (value.replace(currency, "").strip() for value in values)
         if decimal != thousands and all(number.fullmatch(one) for one in plain):
             told = [f'decimal: "{decimal}"', *([f'thousands: "{thousands}"'] if thousands else ())]
@@ -153,11 +205,3 @@ def number_formats_for(values: Sequence[str]) -> list[str]:
 
 def _is_number(value: str) -> bool:
     return value.replace(".", "", 1).isascii() and value.replace(".", "", 1).isdecimal()
-
-
-def _reads(pattern: str, value: str) -> bool:
-    try:
-        datetime.strptime(value, pattern)
-    except ValueError:
-        return False
-    return True

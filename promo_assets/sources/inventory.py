@@ -24,6 +24,7 @@ import duckdb
 from promo_assets.contract.days import Window
 from promo_assets.sources import DeliveredDay, SourceError
 from promo_assets.sources.content import (
+    Content,
     UnreadableFileError,
     address_of,
     cause_of,
@@ -45,7 +46,7 @@ create table if not exists days (
 ) without rowid;
 create index if not exists by_day on days (folder, day, path, row_count);
 """
-VERSION = 4
+VERSION = 5
 """Of the schema and of what is counted; a new one starts the inventory anew."""
 
 PATIENCE = 60
@@ -254,7 +255,7 @@ class Inventory:
         # Files share few layouts. Of what folders tell the columns are taken that mean something.
         if text and text not in self._layouts:
             mapping = self._mapping
-            layout = Layout.from_json(text).reaching(mapping.paths, mapping.explode or "")
+            layout = Layout.from_json(text).reaching(mapping.paths, mapping.exploded)
             taken = {self._mapping.delivered_as(name, layout.types()) for name in COLUMNS}
             folders = tuple(name for name in layout.folders if name in taken)
             self._layouts[text] = replace(layout, folders=folders)
@@ -292,7 +293,7 @@ class Inventory:
             told = self._mapping.time_sql(known.types() if known else {}, self._zone)
             skipped = self._mapping.skipped_sql(known.types() if known else {})
             how = f"{told} {skipped} {self._mapping.unfinished} {self._mapping.header}"
-            how += f" {known.explode if known else ''}"
+            how += f" {known.explode if known else ()}"
             self._times[layout] = _short_hash(how)
         return self._times[layout]
 
@@ -301,11 +302,12 @@ class Inventory:
     ) -> list[_Found]:
         """Fingerprint, layout and days of the files; what can't be read says why."""
         found: list[_Found] = []
-        to_count: dict[str, list[_Found]] = defaultdict(list)
+        to_count: dict[tuple[str, str], list[_Found]] = defaultdict(list)
         for seen in files:
             before = known.get(seen.path)
             try:
-                digest = self._digest(seen)
+                content = self._content(seen)
+                digest = content.digest
                 same = before is not None and before.digest == digest and self._fits(before.layout)
                 layout = before.layout if same and before else self._described(seen, cursor)
             except UnreadableFileError as error:
@@ -316,8 +318,9 @@ class Inventory:
                 one.days = None  # Only touched: its rows are known.
                 found.append(one)
             else:
-                to_count[layout].append(one)
-        for layout, group in to_count.items():
+                # Of many files DuckDB leaves out, without a word, what an open quote swallows.
+                to_count[layout, seen.path if content.unpaired else ""].append(one)
+        for (layout, _), group in to_count.items():
             told = self._layout(layout)
             assert told is not None
             self._count(told, group, cursor)
@@ -328,8 +331,8 @@ class Inventory:
         """Whether a known layout is what the mapping still makes of its file."""
         return bool(layout) and Layout.from_json(layout).told_by(self._mapping.header)
 
-    def _digest(self, seen: Seen) -> str:
-        """The fingerprint of a file that is whole."""
+    def _content(self, seen: Seen) -> Content:
+        """What a file holds that is whole."""
         if seen.problem:
             raise UnreadableFileError(seen.problem)
         path = self._folder / seen.path
@@ -337,7 +340,7 @@ class Inventory:
         content = content_of(path, text=format_ != "parquet", lines=format_ == "csv")
         if content.unfinished and self._mapping.unfinished == "hold":
             raise UnreadableFileError(unfinished(content))
-        return content.digest
+        return content
 
     def _described(self, seen: Seen, cursor: duckdb.DuckDBPyConnection) -> str:
         return layout_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -44,11 +45,17 @@ EPOCHS = {"epoch_seconds": 1_000_000, "epoch_millis": 1_000, "epoch_micros": 1}
 ISO = "iso"
 """The time format of `moment_sql`, which is meant where none is told."""
 
+EXCEL = "excel_serial"
+"""The time format of cells without one: days since 1899-12-30, and their fraction."""
+
 LATEST_EPOCH = 253_402_300_800_000_000
 """Microseconds of the year 10000: what is later was told in another unit."""
 
 RELATION = "delivered"
 """The alias that the relation behind a select list must have."""
+
+REPEATED = re.compile(r"_\d+$")
+"""What readers put behind the name of a column that has the name of another."""
 
 STRPTIME = re.compile(r"%(?:-?[dmyHIMSj]|[aAbBcfgGnpuUVwWxXYzZ%])")
 TIME_TEXT = "%Y-%m-%d %H:%M:%S.%f"
@@ -135,7 +142,8 @@ class SourceMapping(_Strict):
     values: dict[str, dict[str, str | None]] = {}
     time_zone: str | None = Field(default=None, description="IANA zone of times without offset.")
     time_format: str | tuple[str, ...] | None = Field(
-        default=None, description="`iso`, one of EPOCHS, or for strptime; of several the first fit."
+        default=None,
+        description="`iso`, `excel_serial`, one of EPOCHS, or for strptime; of several the first.",
     )
     number_format: NumberFormat | None = Field(
         default=None, description="How quantities and amounts are written, if not as 1234.50."
@@ -158,8 +166,9 @@ class SourceMapping(_Strict):
     skip_rows_where: tuple[Condition, ...] = Field(
         default=(), description="Rows that are no events, where any of the conditions holds."
     )
-    explode: Text | None = Field(
-        default=None, description="Files: a column that holds a list, each element of it a row."
+    explode: Text | tuple[Text, ...] = Field(
+        default=(),
+        description="Files: a list of which each element is a row, and lists in its elements.",
     )
     header: tuple[Text, ...] = Field(
         default=(), description="The columns of CSV event files that have no header line."
@@ -196,10 +205,10 @@ class SourceMapping(_Strict):
     def _known_format(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         for told in (value,) if isinstance(value, str) else value or ():
             rest = STRPTIME.sub("", told)
-            if told not in (*EPOCHS, ISO) and ("%" in rest or rest == told):
+            if told not in (*EPOCHS, ISO, EXCEL) and ("%" in rest or rest == told):
                 which = "" if isinstance(value, str) else f" in place of {told!r}"
                 raise ValueError(
-                    f"should be one of {', '.join((*EPOCHS, ISO))}, or a pattern such as "
+                    f"should be one of {', '.join((*EPOCHS, ISO, EXCEL))}, or a pattern such as "
                     f"%d/%m/%Y %H:%M:%S{which}"
                 )
         return value
@@ -209,6 +218,11 @@ class SourceMapping(_Strict):
         """How times may be written, in the order in which it is tried."""
         told = self.time_format
         return ((told,) if isinstance(told, str) else told) or (ISO,)
+
+    @property
+    def exploded(self) -> tuple[str, ...]:
+        """The lists of which each element is a row, the outermost first."""
+        return (self.explode,) if isinstance(self.explode, str) else self.explode
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -252,27 +266,34 @@ class SourceMapping(_Strict):
 
     def unknown(self, delivered: Collection[str]) -> Iterator[str]:
         """The columns of the contract for which the mapping names only columns that are not among
-        the ``delivered``: what is told of each."""
+        the ``delivered``, and conditions on such ones: what is told of each."""
         names = {name.casefold() for name in delivered}
+        for one in self.skip_rows_where:
+            if one.column.casefold() not in names:
+                yield f"skip_rows_where: {_unknown(one.column, delivered)}"
         for column, told in self.columns.items():
             lost = [name for name in _names_in(told) if name.casefold() not in names]
             instead = self.all_delivered_as(column, delivered) or column in self.not_delivered
             if lost and not instead:
-                near = nearest(lost[0], delivered)
-                yield f"columns: {column}: nothing has a column {lost[0]!r}; {near}"
+                yield f"columns: {column}: {_unknown(lost[0], delivered)}"
 
     def kept_aside(self, delivered: Iterable[str]) -> tuple[str, ...]:
         """The delivered columns that go to ``extra``: those not taken and not dropped.
 
         A column named like an identifier of the contract never goes there: the mapping took
-        another one in its place, and nothing stores identifiers as delivered.
+        another one in its place, and nothing stores identifiers as delivered. Nor does one that is
+        named as an identifier is, for the second time (``user_id_1``, as readers call it).
         """
         names = tuple(delivered)
         taken = {name for column in COLUMNS for name in self.all_delivered_as(column, names)}
+        own = {name for one in IDENTIFIERS for name in self.all_delivered_as(one, names)}
+        ids = {*IDENTIFIERS, *(name.casefold() for name in own)}
         return tuple(
             name
             for name in names
-            if name not in taken and not self.dropped(name) and name.casefold() not in IDENTIFIERS
+            if name not in taken
+            and not self.dropped(name)
+            and REPEATED.sub("", name.casefold()) not in ids
         )
 
     def skipped_sql(self, delivered: Mapping[str, str]) -> str:
@@ -432,6 +453,9 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
         for name in _names_in(told):
             if mapping.dropped(name):
                 yield ("columns", column), f"columns: {column}: {name!r} is under drop: too"
+    for outer, inner in pairwise(mapping.exploded):
+        if not inner.startswith(f"{outer}."):
+            yield ("explode",), f"explode: {inner!r} should lie in {outer!r}: {outer}.{inner}"
     for name in mapping.not_delivered:
         if name not in COLUMNS:
             yield (
@@ -444,6 +468,10 @@ def _contradictions(mapping: SourceMapping) -> Iterator[Problem]:
     for name in mapping.drop:
         if name.casefold() in ("event_time", "event_type") and name not in mapping.columns:
             yield ("drop",), f"drop: {name!r} is required; without it no row can be used"
+
+
+def _unknown(name: str, delivered: Collection[str]) -> str:
+    return f"nothing has a column {name!r}; {nearest(name, delivered)}"
 
 
 def _names_in(told: Constant | Chosen | Joined | str | tuple[str, ...]) -> tuple[str, ...]:
@@ -471,6 +499,8 @@ def _shape(at: Location) -> tuple[Location, str] | None:
         )
     if at[0] == "time_format" and len(at) > 1:
         return at[:1], "expected a time format such as '%d.%m.%Y %H:%M', or a list of them"
+    if at[0] == "explode" and len(at) > 1:
+        return at[:1], "expected what holds a list, such as orders, or [orders, orders.line_items]"
     if at[0] == "events" and len(at) > 1:
         return at[:1], "expected a glob such as logs/**/*.csv, or a list of them"
     return None
@@ -486,6 +516,11 @@ def _written_sql(text: str, format_: str, zone: str) -> str:
             f"case when abs({micros}) < {LATEST_EPOCH} "
             f"then make_timestamp(cast({micros} as bigint)) end"
         )
+    if format_ == EXCEL:
+        days = f"try_cast({text} as decimal(28, 10))"  # Of a day, as exactly as a cell has it.
+        millis = f"cast(round({days} * 86400000, 0) as bigint)"
+        moment = f"timestamp '1899-12-30' + to_milliseconds({millis})"
+        return f"case when {days} between 1 and 2958465 then {to_utc(moment, zone)} end"
     parsed = f"try_strptime({text}, {literal(format_)})"
     if re.search(r"%[zZ]", format_.replace("%%", "")):
         return f"timezone('UTC', {parsed})"

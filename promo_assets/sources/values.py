@@ -17,6 +17,9 @@ OFFSET = r"Z|UTC|GMT|[+-]\d\d(?::?\d\d(?::?\d\d)?)?"
 WITHOUT_OFFSET = rf"(?i){DATE}(?:{CLOCK})?"
 WITH_OFFSET = rf"(?i)({DATE}{CLOCK}) *({OFFSET})"
 
+BLANK = r"[\s\x{00A0}\x{2007}\x{202F}]"
+"""Blanks as programs write them, also between thousands: those that don't break a line, too."""
+
 
 class NumberFormat(BaseModel):
     """How amounts and quantities are written: ``1.214,50 €`` is ``{decimal: ",", thousands: ".",
@@ -26,7 +29,7 @@ class NumberFormat(BaseModel):
 
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ".", ",", " ", "'"] = ""
-    currency: str = Field(default="", max_length=5, pattern=r"^[^\d\s.,+-]*$")
+    currency: str = Field(default="", max_length=5, pattern=r"^[^\d\s.,+\-\u2212%]*$")
 
     @model_validator(mode="after")
     def _told_apart(self) -> NumberFormat:
@@ -37,22 +40,27 @@ class NumberFormat(BaseModel):
     def sql(self, text: str) -> str:
         """The number with a decimal point and nothing else. What is not written so must not be
         read otherwise by a later cast: it gets a word that says why."""
-        told = f"trim({text})"
+        told = _trimmed(text)
         if self.currency:
-            told = f"trim(replace({told}, {literal(self.currency)}, ''))"
-        groups = rf"|[+-]?\d{{1,3}}([{self.thousands}]\d{{3}})+" if self.thousands else ""
+            told = _trimmed(f"replace({told}, {literal(self.currency)}, '')")
+        between = BLANK if self.thousands == " " else f"[{self.thousands}]"
+        groups = rf"|[+-]?\d{{1,3}}({between}\d{{3}})+" if self.thousands else ""
         number = rf"([+-]?\d+{groups})([{self.decimal}]\d+)?"
-        plain = f"replace({told}, {literal(self.thousands)}, '')" if self.thousands else told
+        plain = f"regexp_replace({told}, {literal(between)}, '', 'g')" if self.thousands else told
         if self.decimal == ",":
             plain = f"replace({plain}, ',', '.')"
         fits = f"regexp_full_match({told}, {literal(number)})"
         return f"case when {fits} then {plain} else {text} || ' (not as number_format)' end"
 
 
+def _trimmed(text: str) -> str:
+    return f"regexp_replace({text}, '^{BLANK}+|{BLANK}+$', '', 'g')"
+
+
 def moment_sql(text: str, zone: str) -> str:
     """An ISO moment in UTC: by its offset, else in ``zone``; null where it is none. Years have four
-    digits, and whatever stands behind the time must be an offset."""
-    told = f"trim({text})"
+    digits, and whatever stands behind the time must be an offset. Fractions may follow a comma."""
+    told = f"replace(trim({text}), ',', '.')"
     base = f"try_cast(regexp_extract({told}, '{WITH_OFFSET}', 1) as timestamp)"
     offset = f"regexp_extract({told}, '{WITH_OFFSET}', 2)"
     digits = f"rpad(regexp_replace({offset}, '[^0-9]', '', 'g'), 6, '0')"

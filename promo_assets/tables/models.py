@@ -7,10 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from promo_assets.contract.tables import ContractError, TableContract
+from promo_assets.sources.deliveries import balance
 from promo_assets.tables.table import Production, Table
 from promo_assets.warehouse.models.kept import load_models
 from promo_assets.warehouse.models.model import SqlModel
 from promo_assets.warehouse.publish import Query
+
+NOTES = {"core.events": balance}
+"""What is told of a table's days beside their rows."""
 
 GROUPS = {"core": "events"}
 """Schemas whose group has another name; elsewhere the schema is the group."""
@@ -59,6 +63,8 @@ def _table(
 
 def _select(model: SqlModel, production: Production) -> Query:
     assert production.window is not None
+    if told := NOTES.get(model.table):
+        production.note(told(production.connection, production.window))
     return Query(model.sql, {"start": production.window.start, "end": production.window.end})
 
 

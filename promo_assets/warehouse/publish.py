@@ -101,6 +101,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
             day date, fingerprint varchar, run_id varchar, delivered_at timestamp,
             primary key (day, run_id));
         alter table audit.deliveries add column if not exists row_count bigint;
+        alter table audit.deliveries add column if not exists skipped bigint;
         create table if not exists audit.delivered_spans (
             first_day date, last_day date, seen_at timestamp);
         create table if not exists audit.accepted (

@@ -55,7 +55,7 @@ def rehearsals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(rehearsal, "rehearse", lambda told, first, days: Rehearsal())
 
 
-def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def check(folder: Path | str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     code = main(["check", str(folder)])
     return code, " ".join(capsys.readouterr().out.split())
 
@@ -149,6 +149,57 @@ def test_a_databases_password_is_never_printed(
     assert told.err.count("\n") == 1
 
 
+def test_the_source_that_is_set_can_be_checked_as_it_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, "a.jsonl", view(1))
+    assert check(f"files:{folder}", capsys) == check(folder, capsys)
+
+
+def test_columns_whose_names_differ_in_case_are_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, "a.jsonl", view(1, colour="red"))
+    write(folder, "b.jsonl", {name.upper(): value for name, value in view(2).items()})
+    _, told = check(folder, capsys)
+    assert "columns event_id, event_time, event_type, user_id kept aside colour (in 1 of 2" in told
+
+
+@pytest.mark.parametrize(
+    ("listed", "told"),
+    [
+        ("{n}.0", "ids: {user_id: [without_decimals]}"),
+        ("0{n}", "ids: {user_id: [without_leading_zeros]}"),
+        ("00{n}.0", "ids: {user_id: [without_decimals, without_leading_zeros]}"),
+        (" {n}\u00a0", None),  # Blanks are none of an id, and need no word.
+        ("k-{n}", None),
+    ],
+)
+def test_how_users_meet_their_events_is_suggested(
+    folder: Path, capsys: pytest.CaptureFixture[str], listed: str, told: str | None
+) -> None:
+    write(folder, "a.jsonl", *(view(n, user_id=str(100 + n)) for n in range(30)))
+    users = "".join(f"{listed.format(n=100 + n)},true\n" for n in range(40))
+    (folder / "users.csv").write_text(f"user_id,consent_marketing\n{users}")
+    said = check(folder, capsys)[1]
+    assert (told in said) if told else ("ids: {" not in said)
+    if told:
+        (folder / "mapping.yaml").write_text(told)
+        assert facts(folder).spelling == ()
+
+
+@pytest.mark.slow
+@pytest.mark.rehearsed
+def test_what_is_held_back_is_shown_by_an_example(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, "a.jsonl", *(view(n, user_id=f"1.{n}E+05") for n in range(30)))
+    (folder / "users.csv").write_text("user_id,consent_marketing\n100000,true\n")
+    code, told = check(folder, capsys)
+    assert code == 1
+    assert "users_are_listed: day=2024-01-02, accounts=30, listed=0" in told
+
+
 def test_an_unreadable_file_is_named_and_the_rest_is_read(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,7 +207,7 @@ def test_an_unreadable_file_is_named_and_the_rest_is_read(
     (folder / "events" / "b.csv").write_text("event_type,user_id\nview,anna,secret\n")
     code, told = check(folder, capsys)
     assert code == 1
-    assert "UNREADABLE events/b.csv: CSV Error on Line: 2, Expected Number of Columns: 2" in told
+    assert "UNREADABLE events/b.csv: line 2 has more fields than the 2 of the first line" in told
     assert "secret" not in told
     assert "HELD BACK, since 1 file can't be read" in told
     assert "accepted 1 row" in told
@@ -341,21 +392,37 @@ def test_names_are_guessed_from_what_shops_usually_call_them() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (["1704189600", "1704189601.5"], ["epoch_seconds"]),
-        (["1704189600123"], ["epoch_millis"]),
-        (["1704189600123456"], ["epoch_micros"]),
+        (["1704189600", "1704189601.5"], [("epoch_seconds",)]),
+        (["1704189600123"], [("epoch_millis",)]),
+        (["1704189600123456"], [("epoch_micros",)]),
+        (["1704189600", "1704189600123"], [("epoch_seconds", "epoch_millis")]),
+        (["45293.4166666667"], [("excel_serial",)]),
         (["17"], []),
-        (["31/01/2024 10:00"], ["%d/%m/%Y %H:%M"]),
-        (["01/02/2024 10:00"], ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"]),
-        (["20240131"], ["%Y%m%d"]),
+        (["31/01/2024 10:00"], [("%d/%m/%Y %H:%M",)]),
+        (["01/02/2024 10:00"], [("%d/%m/%Y %H:%M",), ("%m/%d/%Y %H:%M",)]),
+        (["31/01/2024 10:00", "31.01.2024"], [("%d/%m/%Y %H:%M", "%d.%m.%Y")]),
+        (["01/02/2024 10:00", "31.01.2024"], []),
+        (["01/31/2024 1:05 PM"], [("%m/%d/%Y %I:%M %p",)]),
+        (["31/Jan/2024:10:00:00 +0100"], [("%d/%b/%Y:%H:%M:%S %z",)]),
+        (["2024-01-31 10:00:00 CET"], [("%Y-%m-%d %H:%M:%S %Z",)]),
+        (["20240131"], [("%Y%m%d",)]),
         (["soon"], []),
         ([], []),
     ],
 )
 def test_time_formats_are_those_that_read_every_value(
-    values: list[str], expected: list[str]
+    values: list[str], expected: list[tuple[str, ...]]
 ) -> None:
     assert time_formats_for(values) == expected
+
+
+def test_a_time_format_that_is_suggested_leaves_what_could_be_read() -> None:
+    assert time_formats_for(["1704189600123"], ("epoch_seconds",)) == [
+        ("epoch_seconds", "epoch_millis")
+    ]
+    assert time_formats_for(["31.01.2024"], ("iso",)) == [("iso", "%d.%m.%Y")]
+    # Which takes months for days reads the rest wrongly.
+    assert time_formats_for(["31/01/2024"], ("%m/%d/%Y",)) == [("%d/%m/%Y",)]
 
 
 @pytest.mark.parametrize(
@@ -369,6 +436,8 @@ def test_time_formats_are_those_that_read_every_value(
         (["1.299", "10.50"], []),
         (["$1.00", "€1.00"], []),
         (["gratis"], []),
+        (["1\u202f059,00\u00a0€"], ['{decimal: ",", thousands: " ", currency: "€"}']),
+        *(([sign], []) for sign in ("10%", "\u22121", "5-", "(12.50)", "\uff11\uff12.\uff15")),
         ([], []),
     ],
 )
@@ -388,6 +457,17 @@ def test_a_number_format_that_is_suggested_reads_what_could_not_be_read(
     begin = told.index("number_format: {")
     (folder / "mapping.yaml").write_text(told[begin : told.index("}", begin) + 1])
     assert facts(folder).rejected == {}
+
+
+def test_a_number_format_that_other_files_break_is_not_suggested(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, price in enumerate(("9,90", "12.50", "3.00")):
+        line = view(number, event_type="purchase", item_id="i", quantity="1", unit_price=price)
+        write(folder, f"{number}.jsonl", line)
+    _, told = check(folder, capsys)
+    assert "number_format: " not in told
+    assert "numbers are written '9,90' and '12.50'" in told
 
 
 @pytest.mark.slow

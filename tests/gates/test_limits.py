@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -77,6 +78,22 @@ def test_a_small_sample_without_an_accepted_row_is_held_back() -> None:
     assert take([row("view", None)]).held == {RULE: (FIRST,)}
     # One of ten is what happens.
     assert take(purchases(9) + purchases(1, event_id="x", unit_price="?")).held == {}
+
+
+def test_a_few_rows_a_day_are_many_in_a_week() -> None:
+    """A small shop that loses a third of its sales every day, a few rows at a time."""
+    days = [
+        purchases(12, day) + [told | {"event_id": f"{told['event_id']}-x", "unit_price": "-1"}
+                              for told in purchases(6, day)]
+        for day in range(4)
+    ]  # fmt: skip
+    taken = take(*days)
+    assert taken.held == {RULE: tuple(FIRST + timedelta(days=n) for n in (1, 2, 3))}
+    assert "(12 rows in 7 days)" in taken.finding(RULE).examples[0]["rejected"]
+    # Neither a mended day is held back for those before it, nor a bad one that others outweigh.
+    assert take(*days[:1], purchases(12, 1)).held == {}
+    assert take(*[purchases(300, day) for day in range(3)], days[3]).held == {}
+    assert take(*days, gates=tolerating(price_negative=0.4)).held == {}
 
 
 def test_what_a_shop_says_is_normal_passes_up_to_where_it_says() -> None:

@@ -98,7 +98,6 @@ SALES = """event_time,event_type,user_id,item_id,quantity,unit_price,status
         ("[{column: item_id, matches: P.*}, {column: status, one_of: [test]}]", "145",
          {3: 2, 4: 0, 5: 1}),
         ("[{column: item_id, matches: OS}]", "123456", {3: 0, 4: 0, 5: 0}),
-        ("[{column: no_such, none_of: [x]}]", "123456", {3: 0, 4: 0, 5: 0}),
     ],
 )  # fmt: skip
 def test_skipped_rows_are_no_events_and_are_counted(
@@ -116,11 +115,36 @@ def test_skipped_rows_are_no_events_and_are_counted(
         assert told.days[date(2024, 1, day)].rows + skipped[day] == there
 
 
-def test_the_check_tells_what_is_skipped_and_which_condition_has_no_column(shop: Path) -> None:
+@pytest.mark.parametrize(
+    ("mapping", "told"),
+    [
+        (
+            "skip_rows_where: [{column: status, one_of: [test]}, {column: statu, one_of: [x]}]",
+            "skip_rows_where: nothing has a column 'statu'; did you mean 'status'?",
+        ),
+        ("explode: line_items", "explode: nothing has a column 'line_items'"),
+        ("columns: {discount: rabatt}", "columns: discount: nothing has a column 'rabatt'"),
+    ],
+)
+def test_what_the_mapping_names_and_no_file_has_stops_check_and_run(
+    shop: Path, mapping: str, told: str
+) -> None:
+    """A condition with a typo skips nothing, a list with one stays a text: neither is seen."""
     (shop / "events" / "a.csv").write_text(SALES)
-    (shop / "mapping.yaml").write_text(
-        "skip_rows_where: [{column: status, one_of: [test]}, {column: state, one_of: [x]}]\n"
-    )
+    (shop / "mapping.yaml").write_text(mapping)
+    with pytest.raises(SourceError) as error:
+        taken(shop, "user_id")
+    assert f"{shop / 'mapping.yaml'}: {told}" in str(error.value)
+    source = source_of(shop)
+    assert isinstance(source, Files)
+    facts = look(source, threads=1, first=FIRST)
+    assert [one.startswith(told) for one in facts.lost] == [True]
+    assert not facts.accepted
+
+
+def test_the_check_tells_what_is_skipped(shop: Path) -> None:
+    (shop / "events" / "a.csv").write_text(SALES)
+    (shop / "mapping.yaml").write_text("skip_rows_where: [{column: status, one_of: [test]}]\n")
     source = source_of(shop)
     assert isinstance(source, Files)
     facts = look(source, threads=1, first=FIRST)
@@ -132,7 +156,6 @@ def test_the_check_tells_what_is_skipped_and_which_condition_has_no_column(shop:
     assert {
         "skipped 2 rows, by skip_rows_where",
         "accepted 4 rows",
-        "WARNING skip_rows_where: no file has a column 'state'",
     } <= said
 
 
@@ -214,6 +237,55 @@ def test_each_element_of_a_list_is_an_event_with_fields_from_within(shop: Path, 
     assert {day.day: (one.rows, one.skipped) for day, one in told.days.items()} == {
         3: (6, 2), 4: (2, 0)
     }  # fmt: skip
+
+
+DEEP = """
+columns:
+  event_time: data.orders.at
+  event_type: {value: purchase}
+  user_id: data.orders.customer.id
+  order_id: data.orders.id
+  item_id: data.orders.line_items.product.sku
+  quantity: data.orders.line_items.quantity
+  unit_price: data.orders.line_items.price
+  offer_id: data.orders.line_items.discounts.code
+  channel: shop
+explode: [data.orders, data.orders.line_items, data.orders.line_items.discounts]
+"""
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.parquet"])
+def test_lists_within_lists_are_rows_of_the_innermost_elements(shop: Path, name: str) -> None:
+    """An answer of an API: one object, in which are the orders, their lines and their discounts.
+    Each row keeps what stands around its list, and an empty list keeps its row."""
+    (shop / "mapping.yaml").write_text(DEEP)
+    codes: dict[str, list[dict[str, str]]] = {
+        "i1": [{"code": "x"}, {"code": "y"}],
+        "i2": [],
+        "i3": [{"code": "z"}],
+    }
+    orders = [
+        order | {"line_items": [line | {"discounts": codes[line["product"]["sku"]]}
+                                for line in order["line_items"]]}
+        for order in ORDERS
+    ]  # fmt: skip
+    pages = [{"shop": "north", "data": {"orders": orders[:2]}},
+             {"shop": "south", "data": {"orders": orders[2:]}}]  # fmt: skip
+    if name == "a.json":
+        (shop / "events" / name).write_text(json.dumps(pages))
+    else:
+        pl.DataFrame(pages).write_parquet(shop / "events" / name)
+    rows, told = taken(shop, "channel, user_id, order_id, item_id, offer_id, source_row, extra")
+    assert rows == [
+        ("north", "u1", "1", "i1", "x", 0, None),
+        ("north", "u1", "1", "i1", "y", 1, None),
+        ("north", "u1", "1", "i2", None, 2, None),
+        ("north", "u1", "1", "i3", "z", 3, None),
+        ("north", "u2", "2", None, None, 4, None),
+        ("south", None, "3", "i1", "x", 5, None),
+        ("south", None, "3", "i1", "y", 6, None),
+    ]
+    assert {day.day: one.rows for day, one in told.days.items()} == {3: 5, 4: 2}
 
 
 def test_what_is_not_nested_as_told_is_null_and_never_an_error(shop: Path) -> None:

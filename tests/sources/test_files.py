@@ -539,7 +539,17 @@ CAUSES = {
         gzip.compress(ROWS_CSV) + b"more",
         "(?i)not a gzip|packed end",
     ),
-    "no gzip": ("a.csv.gz", ROWS_CSV, "(?i)not a gzip"),
+    "no gzip": ("a.csv.gz", ROWS_CSV, "it is not packed, but its name ends in .gz"),
+    "gzip by another name": ("a.csv", gzip.compress(ROWS_CSV), "packed with gzip; let its name"),
+    "zip": ("a.csv", b"PK\x03\x04" + bytes(40), "a ZIP archive or an Excel file"),
+    "parquet": ("a.csv", b"PAR1" + bytes(40), "it is Parquet; let its name end in .parquet"),
+    "page": ("a.csv", b"<!DOCTYPE html>\n<p>Log in\n", "a page of HTML"),
+    "title above the header": (
+        "a.csv",
+        b"Orders of June\n" + ROWS_CSV,
+        "line 2 has more fields than the 1 of the first line; .* above the header",
+    ),
+    "short line": ("a.csv", ROWS_CSV + b"view\n", "line 3 has 1 of 2 fields"),
     "no last line end": ("a.csv", ROWS_CSV[:-3], "half written: its last line has no end"),
     "no last line end, packed": ("a.csv.gz", gzip.compress(ROWS_CSV[:-3]), "half written"),
     "NULs at the end": ("a.csv", ROWS_CSV + bytes(9), "half written: it holds NUL at byte 29"),
@@ -555,6 +565,23 @@ def test_the_true_cause_is_told_and_other_files_are_read(events: Path, case: str
     assert len(read(events, window=Window(FIRST, date(2024, 1, 9)))) == 1
     with pytest.raises(Unread, match=cause):
         read(events, window=Window(date(2024, 1, 9), date(2024, 1, 10)))
+
+
+@pytest.mark.parametrize("files", [1, 12])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_open_quote_swallows_nothing_silently(events: Path, files: int, threads: int) -> None:
+    """Of many files, or with one thread, DuckDB leaves out all that follows an open quote."""
+    for number in range(2, files + 1):
+        # One within a field is no open quote.
+        (events / f"2024-01-{number:02}.csv").write_bytes(ROWS_CSV.replace(b"nn", b'n"n'))
+    swallowing = ROWS_CSV + b'view,"ben\nview,secret\n' + b"view,carl\n" * 50
+    (events / "2024-01-01.csv").write_bytes(swallowing)
+    with duckdb.connect(config={"threads": threads}) as connection:
+        told = source_of(events).take(MONTH, connection)
+    assert told.problems == {
+        date(2024, 1, 1): ("events/2024-01-01.csv: line 3 opens a quote that is not closed",)
+    }
+    assert sum(day.rows for day in told.days.values()) == files - 1
 
 
 def test_what_may_be_half_written_is_taken_where_the_mapping_says_so(events: Path) -> None:

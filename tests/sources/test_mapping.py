@@ -109,6 +109,8 @@ drop: [email]
         ("time_zone: Shanghai\n", 1, "'Shanghai' found, expected an IANA zone such as"),
         ("time_format: epoch\n", 1, "'epoch' found, expected one of epoch_seconds"),
         ("time_format: '%d/%Q'\n", 1, "expected one of epoch_seconds"),
+        ("explode: [a, b.c]\n", 1, "explode: 'b.c' should lie in 'a': a.b.c"),
+        ("explode: {a: b}\n", 1, "expected what holds a list, such as orders, or [orders, "),
         ("time_format: [iso, epoch]\n", 1, "or a pattern such as %d/%m/%Y %H:%M:%S in place of"),
         ("time_format: {a: b}\n", 1, "expected a time format such as '%d.%m.%Y %H:%M', or a list"),
         (
@@ -302,6 +304,34 @@ def test_a_number_written_otherwise_is_none_and_is_shown_as_delivered(told: str)
     assert row["unit_price"] == f"{told} (not as number_format)"
 
 
+def test_blanks_that_do_not_break_a_line_are_blanks_of_numbers() -> None:
+    told = {"decimal": ",", "thousands": " ", "currency": "€"}
+    mapping = SourceMapping.model_validate({"number_format": told})
+    for text in ("1\u202f299,50\u00a0€", "1\u00a0299,50 €", "€ 1 299,50", "\u00a01299,50"):
+        assert mapped(mapping, f"select '{text}' as unit_price") == [{"unit_price": "1299.50"}]
+
+
+@pytest.mark.parametrize("sign", ["%", "-", "\u2212"])
+def test_a_sign_that_changes_a_number_is_no_currency(sign: str) -> None:
+    with pytest.raises(ValueError, match="currency"):
+        SourceMapping.model_validate({"number_format": {"currency": sign}})
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.datetimes(datetime(1999, 1, 1), datetime(2100, 1, 1)))
+def test_a_cell_without_a_format_gives_its_moment(at: datetime) -> None:
+    at = at.replace(microsecond=0)
+    serial = Decimal((at - datetime(1899, 12, 30)).total_seconds()) / 86_400
+    mapping = SourceMapping(time_format=("iso", "excel_serial"), time_zone="Asia/Kolkata")
+    (row,) = mapped(mapping, f"select '{serial:.10f}' as event_time")
+    assert row["happened_at"] == at - timedelta(hours=5, minutes=30)
+
+
+def test_a_fraction_of_a_second_may_follow_a_comma() -> None:
+    (row,) = mapped(SourceMapping(), "select '2024-01-02 10:00:00,250+01:00' as event_time")
+    assert row["happened_at"] == datetime(2024, 1, 2, 9, 0, 0, 250_000)
+
+
 def test_a_negative_quantity_can_be_a_return() -> None:
     mapping = SourceMapping(negative_quantity="return")
     rows = mapped(
@@ -396,6 +426,14 @@ def test_an_identifier_that_another_column_replaces_is_kept_nowhere() -> None:
     mapping = SourceMapping(columns={"user_id": "customer"}, drop=("email",))
     (row,) = mapped(mapping, "select 'c1' as customer, 'anna' as user_id, 'a@b' as Email")
     assert row == {"user_id": "c1"}
+
+
+def test_an_identifier_that_is_delivered_twice_is_kept_once_and_nowhere_as_delivered() -> None:
+    """A join's export has two columns of one name; readers number the second one."""
+    twice = "select 'anna' as user_id, 'bert' as \"User_ID_1\", 'x' as item_1"
+    assert mapped(SourceMapping(), twice) == [{"user_id": "anna", "extra": '{"item_1": "x"}'}]
+    renamed = SourceMapping(columns={"device_id": "Cookie"})
+    assert mapped(renamed, "select 'c' as Cookie, 'd' as cookie_2") == [{"device_id": "c"}]
 
 
 def test_a_renamed_column_is_found_under_its_old_name_in_older_files() -> None:

@@ -14,6 +14,7 @@ from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.contract.project import EXPECTATIONS
 from promo_assets.contract.tables import load_contracts
+from promo_assets.definitions import build_tables
 from promo_assets.people.pseudonyms import pseudonym
 from promo_assets.settings import Settings
 from promo_assets.sources import open_source
@@ -83,6 +84,26 @@ def test_skipped_rows_are_in_the_metadata(tmp_path: Path) -> None:
     with duckdb.connect() as connection:
         _query(tmp_path, "raw.events", connection, notes.update)
     assert notes["rows_skipped"] == 2
+
+
+def test_what_was_skipped_is_told_of_the_events_that_are_left(tmp_path: Path) -> None:
+    skip = "skip_rows_where: [{column: order_id, one_of: [test]}]\n"
+    deliver(tmp_path, "anna,,1", "ben,,test", "ben,,test", mapping=skip)
+    notes: dict[str, Any] = {}
+    settings = Settings(home=tmp_path / "home", source=f"files:{tmp_path / 'shop'}", start=DAY)
+    table = next(t for t in build_tables(settings) if t.contract.table == "core.events")
+    window = Window(DAY, date(2024, 6, 3))
+    with duckdb.connect() as connection:
+        _query(tmp_path, "raw.events", connection)
+        made = Production(table.contract, connection, window, (), (), "x", print, notes.update)
+        table.produce(made)
+        assert notes == {"rows_delivered": 0, "rows_skipped": 0}, "a run that published nothing"
+        connection.execute(
+            "insert into audit.publications by name select 'raw.events' as table_name,"
+            f" date '{DAY}' as day, '' as part, 1 as row_count, 'test' as run_id"
+        )
+        table.produce(made)
+    assert notes == {"rows_delivered": 1, "rows_skipped": 2}
 
 
 @pytest.mark.parametrize(
