@@ -27,6 +27,7 @@ from promo_assets.settings import Settings, load_settings
 from promo_assets.sources import deliveries
 from promo_assets.tables import (
     clusters,
+    effect_levels,
     events,
     lifetimes,
     models,
@@ -51,6 +52,9 @@ def build_tables(settings: Settings) -> list[Table]:
             *lifetimes.tables(contracts),
             *propensity.tables(contracts, installation.learning(settings)),
             *strategy.tables(contracts, installation.deciding(settings)),
+            *effect_levels.tables(
+                contracts, installation.deciding(settings), installation.learning(settings)
+            ),
             *recommendations.tables(contracts, installation.recommending(settings)),
         ]
         known = [table.contract.table for table in python]

@@ -54,9 +54,9 @@ def tell(
         waits = dict(sorted(waits.items(), key=lambda item: item[0].origin[1:]))
         staged = {place: staged_slices(connection, *place[:2]) for place in causes}
     for step, message in (failure for result in results for failure in result.failures):
-        table = step.replace("__", ".")
-        if not any(place.table == table for place in causes):
-            print(f"FAILED {table}: {message}")
+        name = step.replace("__", ".")
+        if not any(place.table == name for place in causes):
+            print(f"FAILED {name}: {message}")
     for name, places, cause in _alike(causes):
         kept = staged[places[0]]
         look = f"; the rows are in {kept[0]}" if kept else ""

@@ -38,6 +38,7 @@ def assets(
         "features/user_daily",
         "propensity/scores",
         "segments/segment_summary",
+        "strategy/effect_levels",
         "strategy/offer_effects",
         "strategy/budget_prices",
         "strategy/holdout_effects",

@@ -90,6 +90,13 @@ QUERIES = {
         left join core.offers as offers using (offer_id)
         where as_of_date >= $start and as_of_date < $end
         group by day, offer_id order by day, offer_id""",
+    "unseen": """
+        select calendar.day, levels.* from core.calendar as calendar
+        asof inner join (
+            select * from strategy.effect_levels
+            where offer_id = 'all' and as_of_date > cast($start - interval 91 day as date)
+        ) as levels on levels.as_of_date <= calendar.day
+        where calendar.day >= $start and calendar.day < $end order by calendar.day""",
     "programme": """
         select as_of_date as day, * exclude (as_of_date) from strategy.holdout_effects
         where as_of_date >= $start and as_of_date < $end order by day, started_on""",

@@ -60,6 +60,7 @@ GRAPH = {
         "strategy/assignments",
         "strategy/budget_prices",
         "strategy/campaign_effects",
+        "strategy/effect_levels",
         "strategy/experiment_checks",
         "strategy/export",
         "strategy/holdout_effects",

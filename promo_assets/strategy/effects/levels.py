@@ -45,6 +45,7 @@ class InForce(NamedTuple):
 
     ``learner``: None where users are not told apart; ``by_segment``: whether segments are.
     ``slope`` and ``segment_slope``: how much of the told differences is true (calibration).
+    ``gains``: by candidate the policy value of its ranking over a random one's.
     """
 
     level: str
@@ -53,6 +54,7 @@ class InForce(NamedTuple):
     by_segment: bool
     segment_slope: float
     reason: str
+    gains: Mapping[str, Interval]
 
 
 class Known(NamedTuple):
@@ -125,6 +127,12 @@ def choose(trial: Trial, prior: Vector | None = None, learners: Sequence[str] = 
     return Levels(in_force, assumed, {name: fit(name, trial) for name in ["offer", *sorted(used)]})
 
 
+def best_of_users(standing: InForce) -> str:
+    """The learner whose ranking of users is worth most."""
+    gains = {name: gained for name, gained in standing.gains.items() if name != SEGMENT}
+    return max(gains, key=lambda name: gains[name].value)
+
+
 def compared(
     trial: Trial, candidates: Sequence[str], treatments: Sequence[str], cost: Vector | None = None
 ) -> pl.DataFrame:
@@ -151,7 +159,8 @@ def _standing(
     """The finest level that won, from the offer down."""
     rows = min((trial.arm == arm).sum() for arm in (CONTROL, treatment))
     if rows < LEAST_ROWS:
-        return InForce(PRIOR, None, 0, False, 0, f"{rows} rows in an arm, {LEAST_ROWS} needed")
+        why = f"{rows} rows in an arm, {LEAST_ROWS} needed"
+        return InForce(PRIOR, None, 0, False, 0, why, {})
     score = {name: effects[:, treatment - 1] for name, effects in told.items()}
     gains = {name: _gained(trial, treatment, values) for name, values in score.items()}
     z = normal_quantile(1 - ERROR / 2 / (trial.treatments * len(told)))
@@ -167,6 +176,7 @@ def _standing(
         segment.is_clear,
         _slope(trial, treatment, score["segment"]),
         f"segments gain {_words(segment)}, users by {best} {_words(user)} more",
+        {name: clustered_mean(gained, trial.group) for name, gained in gains.items()},
     )
 
 

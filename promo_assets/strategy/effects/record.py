@@ -1,73 +1,61 @@
-"""What MLflow keeps of a choice of levels: who was compared, what won, what is in force.
+"""What MLflow keeps of how finely offers' effects are told: what was compared, and what won.
 
-Not here: the store itself (``learning/tracking.py``), the choice (``levels.py``).
+Not here: the store itself (``learning/tracking.py``), the comparisons (``levels.py``,
+``unseen.py``).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from promo_assets.learning.tracking import MODEL_FOLDER, Record, Registry
+from promo_assets.learning.tracking import Note, Registry
 from promo_assets.strategy.effects.learners import FOLDS, OUTER, SETTINGS, TREES
-from promo_assets.strategy.effects.levels import ERROR, Levels
+from promo_assets.strategy.effects.levels import ERROR, InForce
+from promo_assets.strategy.effects.ranking import Interval
+from promo_assets.strategy.effects.unseen import Unseen
 
 OFFER_EFFECTS = Registry(
     "offer_effects", "promo_offer_effects", "By which level the effect of each offer is told."
 )
-METRICS = ("policy_value", "qini", "aucc")
+ALL = "all"
+"""All offers together, where one is named."""
 
 
-def record_of(name: str, levels: Levels, comparison: pl.DataFrame, offers: Sequence[str]) -> Record:
-    """``comparison``: of `levels.compared`, with its intervals; ``offers``: names by treatment.
-
-    Metrics are named ``<offer>.<candidate>.<metric>``, with ``_low`` and ``_high``; what was not
-    told is left out.
-    """
-    in_force = json.dumps(
-        {
-            offer: standing._asdict()
-            for offer, standing in zip(offers, levels.in_force, strict=True)
-        },
-        indent=1,
-    )
+def note_of(
+    name: str,
+    unseen: Sequence[Unseen],
+    in_force: Mapping[str, InForce],
+    comparison: pl.DataFrame,
+) -> Note:
+    """Metrics are named ``<offer>.effect_slope``, ``<offer>.user_slope`` and
+    ``<offer>.<candidate>.policy_value``, ``.qini`` and ``.aucc``, with ``_low`` and ``_high``; what
+    is not known is left out. ``in_force``: by offer; ``comparison``: of `levels.compared`, for some
+    of the candidates."""
     params = {f"lightgbm.{key}": value for key, value in SETTINGS.items()}
     params |= {"trees": TREES, "folds": FOLDS, "fold_seed": OUTER, "error": ERROR}
-    params |= {
-        f"level.{offer}": standing.level
-        for offer, standing in zip(offers, levels.in_force, strict=True)
-    }
-    return Record(
-        name,
-        params,
-        _metrics(comparison),
-        partial(_write, in_force, comparison),
-        hashlib.sha256(in_force.encode()).hexdigest(),
-        {},
-    )
+    params |= {f"level.{offer}": standing.level for offer, standing in in_force.items()}
+    told = dict(_metrics(unseen, in_force, comparison))
+    return Note(name, params, {key: value for key, value in told.items() if value == value})
 
 
-def _metrics(comparison: pl.DataFrame) -> Mapping[str, float]:
-    columns = [
-        f"{metric}{end}"
-        for metric in METRICS
-        for end in ("", "_low", "_high")
-        if f"{metric}{end}" in comparison.columns
-    ]
-    return {
-        f"{row['treatment']}.{row['candidate'].replace(' ', '_')}.{column}": row[column]
-        for row in comparison.iter_rows(named=True)
-        for column in columns
-        if row[column] == row[column]
-    }
+def _metrics(
+    unseen: Sequence[Unseen], in_force: Mapping[str, InForce], comparison: pl.DataFrame
+) -> Iterator[tuple[str, float]]:
+    for slopes in unseen:
+        offer = slopes.offer_id or ALL
+        yield from _told(f"{offer}.effect_slope", slopes.effect)
+        yield from _told(f"{offer}.user_slope", slopes.users)
+    for offer, standing in in_force.items():
+        for candidate, gained in standing.gains.items():
+            yield from _told(f"{offer}.{candidate}.policy_value", gained)
+    for row in comparison.iter_rows(named=True):
+        for metric in ("qini", "aucc"):
+            for end in ("", "_low", "_high"):
+                yield f"{row['treatment']}.{row['candidate']}.{metric}{end}", row[metric + end]
 
 
-def _write(in_force: str, comparison: pl.DataFrame, folder: Path) -> None:
-    (folder / MODEL_FOLDER).mkdir()
-    (folder / MODEL_FOLDER / "in_force.json").write_text(in_force)
-    comparison.write_csv(folder / "comparison.csv")
+def _told(name: str, interval: Interval) -> Iterator[tuple[str, float]]:
+    yield from ((name, interval.value), (f"{name}_low", interval.low))
+    yield f"{name}_high", interval.high

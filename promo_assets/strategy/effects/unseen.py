@@ -59,20 +59,21 @@ def on_unseen(trials: pl.DataFrame, catalogue: Catalogue, margin_rate: float) ->
     ``trials`` and ``margin_rate``: as for `fit_responses`. Empty where nothing was tried.
     """
     first = pl.Series(draws(trials["user_id"], SALT) < 0.5)
-    found: dict[str, list[_Rows]] = {}
+    halves: list[dict[str, _Rows]] = []
     for inside in (first, ~first):
         responses = fit_responses(trials.filter(~inside), catalogue, margin_rate)
         rest = trials.filter(inside)
-        for offer_id, response in responses.items():
-            rows = _rows(drawn_for(rest, offer_id), response)
-            if rows is not None:
-                found.setdefault(offer_id, []).append(rows)
-    if not found:
+        told = {
+            offer_id: _rows(drawn_for(rest, offer_id), response)
+            for offer_id, response in responses.items()
+        }
+        halves.append({offer_id: rows for offer_id, rows in told.items() if rows is not None})
+    if not any(halves):
         return []
-    everything = [rows for parts in found.values() for rows in parts]
+    both = [offer_id for offer_id in catalogue.ids if all(offer_id in half for half in halves)]
     return [
-        _told(None, everything),
-        *(_told(offer_id, parts) for offer_id, parts in found.items() if len(parts) == 2),
+        _told(None, [list(half.values()) for half in halves]),
+        *(_told(offer_id, [[half[offer_id]] for half in halves]) for offer_id in both),
     ]
 
 
@@ -88,31 +89,36 @@ def _rows(drawn: pl.DataFrame, response: Response) -> _Rows | None:
     return _Rows(usual, lift, extra, drawn["user_id"].to_numpy(), sent)
 
 
-def _told(offer_id: str | None, parts: Sequence[_Rows]) -> Unseen:
-    # About the mean of each part's users: what is left says nothing of the effect in all.
-    apart = [rows.lift - np.average(rows.lift, weights=rows.usual) for rows in parts]
-    user = np.unique(np.concatenate([rows.user for rows in parts]), return_inverse=True)[1]
-    usual = np.concatenate([rows.usual for rows in parts])
-    extra = np.concatenate([rows.extra for rows in parts])
-    lift = np.concatenate([rows.lift for rows in parts])
-    sent = int(sum(rows.sent.sum() for rows in parts))
+def _told(offer_id: str | None, halves: Sequence[Sequence[_Rows]]) -> Unseen:
+    rows = [rows for half in halves for rows in half]
+    sent = int(sum(one.sent.sum() for one in rows))
     return Unseen(
         offer_id,
         sent,
-        len(usual) - sent,
-        _slope(usual, lift, extra, user),
-        _slope(usual, np.concatenate(apart), extra, user),
+        sum(len(one.sent) for one in rows) - sent,
+        _slope([[(one, one.lift) for one in half] for half in halves]),
+        # About the users' mean: what is left says nothing of the effect in all.
+        _slope(
+            [
+                [(one, one.lift - np.average(one.lift, weights=one.usual)) for one in half]
+                for half in halves
+            ]
+        ),
     )
 
 
-def _slope(usual: Vector, lift: Vector, extra: Vector, user: npt.NDArray[np.int64]) -> Interval:
-    """Of ``extra`` on ``usual`` x ``lift``, weights 1 / ``usual`` (orders are counts), with an
-    error that knows whose rows are whose (Liang and Zeger 1986)."""
-    told = usual * lift
-    under = float((told * lift).sum())
+def _slope(halves: Sequence[Sequence[tuple[_Rows, Vector]]]) -> Interval:
+    """Of extra orders on those told, which are the usual ones times a lift, weighted by one over
+    the usual ones (orders are counts). An error that knows whose rows are whose (Liang and Zeger
+    1986); those of the halves add up, as each is told by the other."""
+    pairs = [pair for half in halves for pair in half]
+    under = sum(float((rows.usual * lift**2).sum()) for rows, lift in pairs)
     if under <= 0:
         return Interval(*[float("nan")] * 4)
-    slope = float((lift * extra).sum()) / under
-    sums = np.bincount(user, lift * (extra - slope * told))
-    error = float(np.sqrt((sums**2).sum())) / under
+    slope = sum(float((lift * rows.extra).sum()) for rows, lift in pairs) / under
+    error = 0.0
+    for half in filter(None, halves):
+        rest = [lift * (rows.extra - slope * rows.usual * lift) for rows, lift in half]
+        user = np.unique(np.concatenate([rows.user for rows, _ in half]), return_inverse=True)[1]
+        error += float(np.sqrt((np.bincount(user, np.concatenate(rest)) ** 2).sum())) / under
     return Interval(slope, error, slope - Z95 * error, slope + Z95 * error)

@@ -12,9 +12,11 @@ import pytest
 from promo_assets.learning.tracking import Tracking
 from promo_assets.strategy.effects.learners import Trial
 from promo_assets.strategy.effects.levels import choose, compared
-from promo_assets.strategy.effects.record import OFFER_EFFECTS, record_of
+from promo_assets.strategy.effects.ranking import Interval
+from promo_assets.strategy.effects.record import OFFER_EFFECTS, note_of
 from promo_assets.strategy.effects.response import FEATURES
 from promo_assets.strategy.effects.trials import offer_trial
+from promo_assets.strategy.effects.unseen import Unseen
 
 SEGMENTS = ("new", "loyal")
 
@@ -87,12 +89,20 @@ def test_a_comparison_is_kept_with_what_is_in_force(tmp_path: Path):
         np.zeros(people, int),
     )
     levels = choose(trial, learners=("T",))
-    record = record_of("2024-03-08", levels, compared(trial, ["offer", "T"], ["ten"]), ["ten"])
+    unknown = Interval(*[float("nan")] * 4)
+    unseen = Unseen(None, 300, 300, Interval(1.0, 0.5, 0.0, 2.0), unknown)
+    note = note_of(
+        "2024-03-08",
+        [unseen],
+        {"ten": levels.in_force[0]},
+        compared(trial, ["T"], ["ten"], arm * 1.0),
+    )
     store = Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", OFFER_EFFECTS)
-    logged = store.log(record, {"partition": "2024-03-08"})
-    run = MlflowClient(store.uri).get_run(logged.run_id)
+    run = MlflowClient(store.uri).get_run(store.keep(note, {"partition": "2024-03-08"}))
+    assert run.data.tags["partition"] == "2024-03-08"
     assert run.data.params["level.ten"] == "user"
     assert run.data.metrics["ten.T.policy_value_low"] > 0
     assert run.data.metrics["ten.T.qini_high"] > run.data.metrics["ten.T.qini"]
-    with store.model_files(logged.model_version) as folder:
-        assert '"learner": "T"' in (folder / "in_force.json").read_text()
+    assert run.data.metrics["ten.T.aucc"] > 0.5
+    assert run.data.metrics["all.effect_slope_high"] == 2
+    assert "all.user_slope" not in run.data.metrics
