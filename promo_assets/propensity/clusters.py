@@ -163,15 +163,20 @@ def choose(values: Mapping[str, Floats], preferred: int | None = None) -> Choice
     points = scaling.apply(sample)
     users = len(points)
     weights = rng.multinomial(users, np.full(users, 1 / users), (PAIRS, 2)).astype(float)
-    judged = tuple(_compared(points, _judge(points, number, weights)) for number in NUMBERS)
-    kept = [one for one in judged if one.number == preferred and one.repeats and one.excess > 0]
-    holding = kept or [one for one in judged if one.holds]
-    return Choice(scaling, judged, max(holding, key=lambda one: one.excess, default=None))
+    judged = {number: _judge(points, number, weights) for number in NUMBERS}
+    if preferred in judged:
+        judged[preferred] = kept = _compared(points, judged[preferred])
+        if kept.excess > 0:
+            return Choice(scaling, tuple(judged.values()), kept)
+    compared = [_compared(points, one) for one in judged.values()]
+    holding = [one for one in compared if one.holds]
+    best = max(holding, key=lambda one: one.excess, default=None)
+    return Choice(scaling, tuple(compared), best)
 
 
 def _compared(points: Floats, judged: Judged) -> Judged:
-    """With the silhouette of a single cloud, where clusters repeat."""
-    if not judged.repeats:
+    """With the silhouette of a single cloud, where clusters repeat and it is not there yet."""
+    if not judged.repeats or judged.shapeless is not None:
         return judged
     return replace(judged, shapeless=_shapeless(points, judged.number))
 

@@ -37,7 +37,13 @@ GRAPH = {
         "core/users",
     },
     "features": {"features/user_daily", "features/user_features"},
-    "profiles": {"profiles/user_interests", "profiles/user_lifetimes", "profiles/user_profiles"},
+    "profiles": {
+        "profiles/cluster_profiles",
+        "profiles/user_clusters",
+        "profiles/user_interests",
+        "profiles/user_lifetimes",
+        "profiles/user_profiles",
+    },
     "propensity": {
         "propensity/champions",
         "propensity/drift",

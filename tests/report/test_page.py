@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -84,6 +85,33 @@ def test_a_day_with_all_tables_shows_what_we_do_in_every_segment(thirty_days: Sh
     )
     assert totals(report)["audience"] == audience
     assert totals(report)["cost"] == pytest.approx(float(cost))
+
+
+def test_clusters_are_drawn_and_told_by_segment_or_why_there_are_none(thirty_days: Shop) -> None:
+    report = report_of(thirty_days, DAY)
+    told = checked(render(report)).text
+    assert "Everybody is one group: too few users." in told
+    cluster = report.rows("clusters")[0] | {
+        "cluster": 3,
+        "name": "often, at a discount",
+        "profile": "7 orders in 90 days (all: 4)",
+        "reason": None,
+        "fitted_on": DAY,
+        "stability": 0.91,
+        "silhouette": 0.4,
+        "silhouette_by_chance": 0.2,
+        "definition": '{"orders": [0.75, 1, 1, 1], "discount": [-0.5, 1, 1, 1]}',
+    }
+    segments = [{"cluster": 3, "segment": "loyal", "users": 1234}]
+    topics = {**report.topics, "clusters": [cluster], "cluster_segments": segments}
+    html = render(replace(report, topics=topics))
+    page = checked(html)
+    for words in ("3. often, at a discount", "7 orders in 90 days (all: 4)", "1,234", "0.91"):
+        assert words in page.text
+    assert "often, at a discount, orders: +0.75" in html
+    assert (
+        "No groups were published" in checked(render(report_of(thirty_days, date(2024, 1, 2)))).text
+    )
 
 
 def test_a_day_before_the_first_model_says_so(thirty_days: Shop) -> None:

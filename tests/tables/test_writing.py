@@ -231,6 +231,25 @@ def test_a_wide_range_is_written_in_pieces_of_so_many_rows(shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("few_rows")
+@pytest.mark.parametrize(("grain", "pieces"), [("user_id", [2, 1]), ("part", [3])])
+def test_weeks_of_users_are_written_in_pieces_of_so_many_rows(
+    shop: Shop, grain: str, pieces: list[int]
+) -> None:
+    """Other tables by week have few rows."""
+    base = shop.table("core.base")
+    shop.write(base, range(21))
+    kinds = {"day": "date", "part": "varchar", "value": "bigint", "user_id": "varchar"}
+    columns = {name: {"type": kind, "description": "d"} for name, kind in kinds.items()}
+    columns["user_id"]["nulls"] = "keep"
+    table = shop.table("core.made", inputs={"core.base": 0}, grid="week")
+    table = replace(table, contract=contract("core.made", columns=columns, grain=["day", grain]))
+    made: list[Any] = []
+    shop.write(table, range(21), finished=made.append)
+    assert [len(piece.target.window.days) // 7 for piece in made] == pieces
+    assert published(shop, "core.made") == [*range(21)]
+
+
+@pytest.mark.usefixtures("few_rows")
 @pytest.mark.parametrize(("itself", "kept"), [(True, [0, 1]), (False, [0, 1, 3, 4])])
 def test_pieces_after_a_bad_day_wait_only_where_the_table_reads_itself(
     shop: Shop, itself: bool, kept: list[int]
