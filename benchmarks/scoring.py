@@ -1,8 +1,8 @@
 """Scoring a million users through the platform, in units of bare `Booster.predict`; training, too.
 
 Makes a day of a million users (or as many as the first argument says) of made-up numbers, and
-models of 60 features and of all, each with 400 trees of 8 leaves. Bare is one `Booster.predict` of the
-same matrix, already in memory; through the platform is what a run does: read user_features,
+models of 60 features and of all, each with 400 trees of 8 leaves. Bare is one `Booster.predict`
+of the same matrix, already in memory; through the platform is what a run does: read user_features,
 predict, stage, audit, publish. The aim is at least 0.7 of bare's rows a second.
 Training: the two `lightgbm.train` of a training of 100,000 rows (the tested and the refitted one)
 alone, against `train`, which splits, measures, explains and looks for leaks as well. The aim is at
