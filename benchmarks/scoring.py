@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import lightgbm
@@ -152,7 +153,7 @@ def learn(sample: pl.DataFrame) -> float:
     fits: list[float] = []
     fit = lightgbm.train
 
-    def clocked(*given: object, **named: object) -> object:
+    def clocked(*given: Any, **named: Any) -> Any:
         began = time.process_time()
         try:
             return fit(*given, **named)

@@ -89,8 +89,7 @@ def feature_matrix(frame: pl.DataFrame, names: Sequence[str]) -> np.ndarray:
             f"{', '.join(f'{name} ({kind})' for name, kind in types.items())}; expected numbers or "
             "booleans, as the model was trained on. Mend what computes them, or train again"
         )
-    columns = frame.select(pl.col(name).cast(pl.Float64) for name in names)
-    return columns.fill_null(float("nan")).to_numpy()
+    return frame.select(pl.col(name).cast(pl.Float64) for name in names).to_numpy()
 
 
 def _is_number(kind: pl.DataType) -> bool:

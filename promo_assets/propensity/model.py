@@ -22,6 +22,8 @@ from promo_assets.propensity.dataset import feature_matrix
 BOOSTER = "booster.txt"
 MANIFEST = "manifest.json"
 TESTED = "tested"
+ROWS_AT_ONCE = 65_536
+"""Rows of a matrix that is scored: LightGBM copies it, and a million rows would take 4 GB."""
 BASE = "base"
 """Of `PropensityModel.contributions`: the mean over what the model learned from, no feature's."""
 
@@ -52,10 +54,12 @@ class PropensityModel:
 
     def margin(self, frame: pl.DataFrame) -> np.ndarray:
         """Uncalibrated log-odds, shape (rows,)."""
-        matrix = feature_matrix(frame, self.features)
-        if not len(matrix):
-            return np.zeros(0)
-        return np.asarray(self.booster.predict(matrix, raw_score=True))
+        margin = np.zeros(frame.height)
+        for start in range(0, frame.height or 1, ROWS_AT_ONCE):
+            matrix = feature_matrix(frame.slice(start, ROWS_AT_ONCE), self.features)
+            if len(matrix):
+                margin[start : start + len(matrix)] = self.booster.predict(matrix, raw_score=True)
+        return margin
 
     def predict(self, frame: pl.DataFrame) -> np.ndarray:
         """Calibrated probability of a purchase within the horizon, shape (rows,).

@@ -312,11 +312,14 @@ def scores(production: Production, store: ModelStore) -> pl.DataFrame:
     import polars as pl
 
     parts = [production.frame()]
+    known = production.read("select * from features.user_features limit 0").columns
     for days, champion in _by_champion(production, production.days):
         model = model_of(store, int(champion["model_version"]), str(champion["sha256"]))
+        # What is missing is told by the model. Rows are sorted once they are few columns wide.
+        there = [name for name in model.features if name in known]
         users = production.read(
-            "select * from features.user_features where as_of_date >= $start and as_of_date < $end"
-            " order by as_of_date, user_id",
+            f"select {', '.join(('as_of_date', 'user_id', *there))} from features.user_features"
+            " where as_of_date >= $start and as_of_date < $end",
             {"start": days.start, "end": days.end},
         )
         parts.append(
@@ -325,7 +328,7 @@ def scores(production: Production, store: ModelStore) -> pl.DataFrame:
                 "user_id",
                 propensity=pl.Series(model.predict(users), dtype=pl.Float64),
                 model_version=pl.lit(int(champion["model_version"]), pl.Int64),
-            )
+            ).sort("as_of_date", "user_id")
         )
     return pl.concat(parts)
 
