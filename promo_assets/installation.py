@@ -82,7 +82,7 @@ def identity_rules(settings: Settings) -> Rules:
 
 
 def consent(settings: Settings) -> ConsentRule:
-    purposes = {part.strip() for part in settings.consent_purposes.split(",")} - {""}
+    purposes = {part.strip().lower() for part in settings.consent_purposes.split(",")} - {""}
     return ConsentRule(tuple(sorted(purposes)), settings.consent_unknown == "allow")
 
 
