@@ -3,6 +3,7 @@ would count for nobody."""
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -122,6 +123,20 @@ def test_orders_of_several_people_or_days_are_told_once() -> None:
     assert told(sales(12, 0, **mine)) == ()
     assert told(sales(12, 0, **mine), sales(12, 1, **mine), sales(12, 2, **mine)) == (day(1),)
     assert told(sales(12, 0), sales(12, 1), sales(9, 2, order_id="till")) == ()
+
+
+@pytest.mark.parametrize("name", ["currency", "Currency Code", "presentment_currency"])
+def test_amounts_of_several_currencies_are_told(name: str) -> None:
+    def extra(one: str) -> Event:
+        return {"extra": json.dumps({"a/b": 1, name: one})}
+
+    mixed = [*sales(3, 1, **extra("eur")), row("purchase", "u", 1, event_id="x", **extra("JPY"))]
+    taken = take(sales(4, 0, **extra("EUR")), mixed, mixed)
+    assert taken.warned["amounts_are_of_one_currency"] == (day(1),)
+    (example,) = taken.finding("amounts_are_of_one_currency").examples
+    assert (example["which"], example["row_count"]) == ("EUR, JPY", 4)
+    alike = sales(3, 0, **extra("EUR")) + sales(3, 0, **extra(" eur "))
+    assert "amounts_are_of_one_currency" not in take(alike).warned
 
 
 def test_returns_beyond_what_was_bought_are_told_with_their_order() -> None:
