@@ -82,7 +82,7 @@ def identity_rules(settings: Settings) -> Rules:
 
 
 def consent(settings: Settings) -> ConsentRule:
-    return ConsentRule(_names(settings.consent_purposes), settings.consent_unknown == "allow")
+    return ConsentRule(_names(settings.consent_purposes.lower()), settings.consent_unknown == "allow")
 
 
 def erasure(settings: Settings) -> Place:

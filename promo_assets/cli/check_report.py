@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import shutil
 import textwrap
@@ -45,6 +47,7 @@ MOST_WARNINGS = 4
 MOST_CAUSE = 200
 """Characters of what a gate says."""
 MOST_TYPES = 6
+PLAIN = re.compile(r"[^\W\d][\w-]*")
 
 CONCERNED = {
     "event_time_unreadable": ("event_time",),
@@ -293,7 +296,7 @@ def _mapping(facts: Facts, source: Files) -> Lines:
     lines = [("columns:", "")] if columns else []
     lines += [(f"  {column}: {name}", f"{column} is missing") for column, name in columns.items()]
     types = {name: event_type_for(name) for name, _ in facts.types.most_common() if name}
-    if known := _listed(f"{name}: {kind}" for name, kind in types.items() if kind):
+    if known := _listed(f"{_key(name)}: {kind}" for name, kind in types.items() if kind):
         lines += [("values:", ""), (f"  event_type: {{{known}}}", "unknown event types")]
     formats = time_formats_for(facts.times, source.mapping.time_formats if facts.timed else ())
     lines += [(f"time_format: {_yaml(one)}", "times that can't be read") for one in formats]
@@ -324,6 +327,11 @@ def _mapping(facts: Facts, source: Files) -> Lines:
         yield f"Is this meant? Then add it to {source.folder / 'mapping.yaml'}:", ""
     for what, why in lines:
         yield f"  {what:<38}" + (f"  # {why}" if why else ""), ""
+
+
+def _key(text: str) -> str:
+    """A text as a key in YAML, which strips blanks and takes signs for more."""
+    return text if PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 def _yaml(told: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 SIGNS = {
     "event_repeated": "accepted rows whose event id came on one of the 7 days before, too",
     "user_unlisted": "accounts of the day that neither users nor consents know",
+    "rows_gone": "rows of users, items, identities or consents that are no longer delivered",
 }
 """What the gates count besides rejected rows; it can be tolerated as a reason can."""
 
@@ -65,6 +66,9 @@ DEFAULTS = {
     ),
     "user_unlisted": Tolerance(
         at_most=0.99, note="a list of users may have gaps; one that knows nobody is another one's"
+    ),
+    "rows_gone": Tolerance(
+        at_most=0.5, note="a table that lost half of its rows at once was cut, or is another one's"
     ),
 }
 """What is normal for everybody; what a shop says of the same takes its place."""

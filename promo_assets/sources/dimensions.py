@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import duckdb
 
+from promo_assets.people.identifiers import value_sql
 from promo_assets.sources import (
     CONSENT_COLUMNS,
     ITEM_COLUMNS,
@@ -29,7 +30,7 @@ from promo_assets.sources.content import (
     content_of,
     unfinished,
 )
-from promo_assets.sources.formats import ROW, Layout, format_of, layout_of
+from promo_assets.sources.formats import KNOWN, ROW, Layout, format_of, layout_of
 from promo_assets.sources.mapping import (
     RELATION,
     SourceMapping,
@@ -41,6 +42,8 @@ from promo_assets.sources.mapping import (
 from promo_assets.warehouse.publish import Query
 
 CONSENT = "consent_"
+EXACT = "decimal(28, 8)"
+"""What amounts are read as, before they are found to be of two decimals."""
 
 EXPECTED = {
     "decimal(18, 2)": "an amount such as 3.50",
@@ -96,11 +99,14 @@ class TableFile:
         cls, folder: Path, stem: str, mapping: SourceMapping, connection: duckdb.DuckDBPyConnection
     ) -> TableFile | None:
         """The file of a table in ``folder``, if there is one."""
-        found = [
+        called = [
             path
             for path in sorted(folder.iterdir())
-            if path.name.split(".")[0].casefold() == stem and path.is_file() and format_of(path)
+            if path.name.split(".")[0].casefold() == stem and path.is_file()
         ]
+        found = [path for path in called if format_of(path)]
+        if called and not found:
+            raise _unreadable(called[0], f"its ending is none of {KNOWN}")
         if len(found) > 1:
             raise SourceError(
                 f"{folder}: {' and '.join(path.name for path in found)} are both there; "
@@ -254,7 +260,7 @@ class Dimensions:
         return {
             "user_id": self._text(users, users.names["user_id"]),
             "device_id": "cast(null as varchar)",
-            "purpose": "'" + purpose.replace("'", "''") + "'",
+            "purpose": "'" + purpose.lower().replace("'", "''") + "'",
             "granted": f"cast({self._purposes(users)[purpose]} as boolean)",
             "since": "cast(null as timestamp)",
         }
@@ -286,14 +292,29 @@ class Dimensions:
         found = {}
         for column, text in self._texts(table, columns).items():
             type_ = columns[column]
+            if column == "purpose":  # However a refusal spells it, it is one.
+                text = f"lower({value_sql(text)})"
             if type_ == "timestamp" and column in table.names:
                 name = table.names[column]
                 found[column] = self._mapping.moment_sql(column_sql(name), types[name], self._zone)
-            elif type_ == "decimal(18, 2)" and self._mapping.unit_of(column) == "cents":
-                found[column] = f"try_cast({cents_sql(text)} as {type_})"
+            elif type_ == "decimal(18, 2)":
+                found[column] = self._amount(column, text)
             else:
                 found[column] = f"try_cast({text} as {type_})"
         return found
+
+    def _amount(self, column: str, text: str) -> str:
+        """An amount: as ``number_format`` has it, or else plain; null where a part of it would be
+        lost."""
+        format_ = self._mapping.number_format
+        told = [format_.sql(text)] if format_ else []
+        if self._mapping.unit_of(column) == "cents":
+            tried = [f"try_cast({cents_sql(one)} as {EXACT})" for one in (*told, text)]
+        else:
+            tried = [f"try_cast(replace({one}, '_', '?') as {EXACT})" for one in (*told, text)]
+        amount = f"coalesce({', '.join(tried)})"
+        rest = f"abs({amount} - round({amount}, 2))"
+        return f"case when {rest} <= 0.000001 then try_cast({amount} as decimal(18, 2)) end"
 
     def _check(
         self,

@@ -39,6 +39,7 @@ FORMATS: dict[str, Format] = {
     "ndjson": "jsonl",
     "json": "jsonl",
 }
+KNOWN = ", ".join(f".{ending}" for ending in FORMATS)
 ENDING = re.compile(rf"\.({'|'.join(FORMATS)})(\.gz|\.zst)?$", re.I)
 
 SHAPES: dict[Shape, str] = {

@@ -15,11 +15,10 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 
 from promo_assets.sources.content import UnreadableFileError, address_of
-from promo_assets.sources.formats import FORMATS, format_of
+from promo_assets.sources.formats import KNOWN, format_of
 from promo_assets.sources.mapping import SourceMapping, globs
 
 MAGIC = re.compile(r"[*?[]")
-KNOWN = ", ".join(f".{ending}" for ending in FORMATS)
 IGNORE = "or name it in mapping.yaml under ignore: to leave it out"
 
 

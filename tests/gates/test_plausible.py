@@ -3,6 +3,7 @@ would count for nobody."""
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -71,6 +72,71 @@ def test_one_who_has_a_fifth_of_the_events_is_told_once(column: str) -> None:
     (example,) = taken.finding("nobody_is_everybody").examples
     assert (example["id"], example["row_count"]) == ("0", 50)
     assert "nobody_is_everybody" not in take(views(100), views(100, 1)).warned
+
+
+@pytest.mark.parametrize("column", ["user_id", "device_id"])
+def test_who_has_all_events_is_told_though_there_are_no_others(column: str) -> None:
+    mine = [told | {column: "7"} for told in views(30)]
+    assert take(mine, [one | {"event_id": None} for one in mine]).warned["nobody_is_everybody"] == (
+        day(0),
+    )
+    assert "nobody_is_everybody" not in take(mine[:29]).warned
+
+
+def sales(count: int, number: int, **told: Any) -> list[Event]:
+    return [
+        row("purchase", f"u-{n}", number, event_id=f"p-{number}-{n}", item_id=f"i-{n % 6}",
+            order_id=f"o-{number}-{n}", unit_price=f"{3 + n % 6}.50") | told
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def test_a_day_without_a_usual_type_of_event_is_told() -> None:
+    usual = [views(20, number) + sales(10, number) for number in range(8)]
+    taken = take(*usual, views(30, 8))
+    assert taken.warned == {"event_types_are_usual": (day(8),)}
+    (example,) = taken.finding("event_types_are_usual").examples
+    assert (example["event_type"], example["usual"]) == ("purchase", 10)
+    quiet = [*usual[:3], views(30, 3), *usual[4:]]  # On some days there is none.
+    assert take(*quiet, views(30, 8)).warned == {}
+    assert take(*usual[:6], views(30, 6)).warned == {}
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_prices_of_another_size_are_told(before: int) -> None:
+    cents = [told | {"unit_price": told["unit_price"].replace(".", "")} for told in sales(12, 2)]
+    taken = take(sales(12, 0), sales(12, 1), cents, sales(12, 3), before=before)
+    assert taken.warned["prices_are_usual"] == (day(2),)
+    (example,) = taken.finding("prices_are_usual").examples
+    assert (example["items"], float(example["times_as_much"])) == (6, 100)
+    dearer = sales(12, 1, unit_price="9.99")
+    assert "prices_are_usual" not in take(sales(12, 0), dearer).warned
+    assert "prices_are_usual" not in take(sales(12, 0), [], cents[:4]).warned
+
+
+def test_orders_of_several_people_or_days_are_told_once() -> None:
+    def told(*days: list[Event]) -> tuple[Any, ...]:
+        return take(*days).warned.get("orders_are_of_one_person", ())
+
+    assert told(sales(12, 0, order_id="till")) == (day(0),)
+    mine = {"order_id": "s-1", "user_id": "anna"}
+    assert told(sales(12, 0, **mine)) == ()
+    assert told(sales(12, 0, **mine), sales(12, 1, **mine), sales(12, 2, **mine)) == (day(1),)
+    assert told(sales(12, 0), sales(12, 1), sales(9, 2, order_id="till")) == ()
+
+
+@pytest.mark.parametrize("name", ["currency", "Currency Code", "presentment_currency"])
+def test_amounts_of_several_currencies_are_told(name: str) -> None:
+    def extra(one: str) -> Event:
+        return {"extra": json.dumps({"a/b": 1, name: one})}
+
+    mixed = [*sales(3, 1, **extra("eur")), row("purchase", "u", 1, event_id="x", **extra("JPY"))]
+    taken = take(sales(4, 0, **extra("EUR")), mixed, mixed)
+    assert taken.warned["amounts_are_of_one_currency"] == (day(1),)
+    (example,) = taken.finding("amounts_are_of_one_currency").examples
+    assert (example["which"], example["row_count"]) == ("EUR, JPY", 4)
+    alike = sales(3, 0, **extra("EUR")) + sales(3, 0, **extra(" eur "))
+    assert "amounts_are_of_one_currency" not in take(alike).warned
 
 
 def test_returns_beyond_what_was_bought_are_told_with_their_order() -> None:

@@ -167,7 +167,7 @@ def test_times_follow_the_mappings_format_or_are_iso(folder: Path) -> None:
          "column signup_time: 'soon' found, expected a time such as"),
         ("users.csv", "user_id,consent_sms\n1,perhaps\n",
          "column consent_sms: 'perhaps' found, expected true or false"),
-        ("users.csv", "user_id\n1,2\n", "can't be read: CSV Error on Line: 2"),
+        ("users.csv", "user_id\n1,2\n", "can't be read: line 2 has more fields than the 1"),
         ("identities.csv", "device_id,user_id\nd,a\nd,a\n",
          "have the same device_id 'd', user_id 'a'"),
         ("consents.csv", "user_id,device_id,purpose,granted\na,d,sms,true\n",
@@ -191,3 +191,41 @@ def test_two_files_for_one_table_are_told(folder: Path) -> None:
     (folder / "users.jsonl").write_text('{"user_id": 1}\n')
     with pytest.raises(SourceError, match=r"users.csv and users.jsonl are both there; keep one"):
         read(folder, "users")
+
+
+def test_amounts_are_read_as_the_mapping_writes_numbers_or_plainly(folder: Path) -> None:
+    (folder / "mapping.yaml").write_text('number_format: {decimal: ",", thousands: "."}\n')
+    (folder / "items.csv").write_text(
+        "item_id;list_price;unit_cost\n1;1.299,50;0,10\n2;12.50;1.299\n3;7;19.990000000000002\n"
+    )
+    assert [(price, cost) for *_, price, cost, _ in read(folder, "items")] == [
+        (Decimal("1299.50"), Decimal("0.10")),
+        (Decimal("12.50"), Decimal("1299.00")),
+        (Decimal("7.00"), Decimal("19.99")),
+    ]
+
+
+@pytest.mark.parametrize("price", ["1.299", "0.005", "1_000", "3.50 EUR"])
+def test_an_amount_that_would_lose_a_part_is_none(folder: Path, price: str) -> None:
+    (folder / "items.csv").write_text(f"item_id,list_price\n1,{price}\n")
+    with pytest.raises(SourceError, match=rf"column list_price: '{price}' found"):
+        read(folder, "items")
+
+
+def test_a_refusal_counts_however_its_purpose_is_written(folder: Path) -> None:
+    (folder / "consents.csv").write_text(
+        "user_id,purpose,granted\n1,Marketing,false\n2, MARKETING ,false\n3,marketing,true\n"
+    )
+    (folder / "users.csv").write_text("user_id,Consent_Marketing\n4,true\n")
+    told = {(user, purpose) for user, _, purpose, _, _ in read(folder, "consents")}
+    assert told == {(user, "marketing") for user in "1234"}
+    rule = installation.consent(Settings(consent_purposes="Marketing, SMS"))
+    assert rule.purposes == ("marketing", "sms")
+
+
+def test_a_table_that_can_not_be_read_by_its_ending_is_told(folder: Path) -> None:
+    (folder / "users.xlsx").write_bytes(b"PK")
+    with pytest.raises(SourceError, match=r"users.xlsx: can't be read: its ending is none of \."):
+        read(folder, "users")
+    (folder / "users.csv").write_text("user_id\n1\n")
+    assert len(read(folder, "users")) == 1

@@ -65,7 +65,8 @@ class Shop:
         self.delivery = delivery
         intake = Intake(delivery, KEY, Rules(), Path("offers.yaml"), ConsentRule((), False))
         made = tables(load_contracts(EXPECTATIONS), intake)
-        (self.raw,) = (table for table in made if table.contract.table == "raw.events")
+        self.tables = {table.contract.table: table for table in made}
+        self.raw = self.tables["raw.events"]
 
     def put(self, name: str, content: str) -> Path:
         path = self.events / name
@@ -78,6 +79,13 @@ class Shop:
         window = Window(day(first), day((last or first) + 1))
         run = Run(f"run {self.runs}", FIRST, lambda line: None)
         return write(self.raw, Request(window), run, self.warehouse, self.auditor)
+
+    def take_table(self, name: str) -> bool:
+        """Take in a table beside the events; whether its gate lets it through."""
+        run = Run("whole", FIRST, lambda line: None)
+        for one in ("core.gate_limits", name):
+            written = write(self.tables[one], Request(None), run, self.warehouse, self.auditor)
+        return not written.verdict.blocked
 
     def late(self) -> Late | None:
         with self.warehouse.get_connection() as connection:
@@ -370,3 +378,43 @@ def test_a_shop_that_is_copied_elsewhere_loses_nothing(shop: Shop, tmp_path: Pat
     assert shop.late() is None
     assert red(shop.take(1, 3)) == {}
     assert isinstance(open_source(shop.delivery), Files)
+
+
+TABLES = {
+    "users": ("user_id,consent_marketing\n", "u-{n},true\n"),
+    "items": ("item_id,brand\n", "i-{n},kiln\n"),
+    "identities": ("device_id,user_id\n", "d-{n},u-{n}\n"),
+    "consents": ("user_id,purpose,granted\n", "u-{n},marketing,false\n"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", TABLES)
+def test_a_table_beside_the_events_is_not_emptied_by_a_file_that_was(
+    empty: Shop, stem: str
+) -> None:
+    """A register of refusals that is cut or gone would let everybody get offers again."""
+    header, line = TABLES[stem]
+    name = "core.device_links" if stem == "identities" else f"core.{stem}"
+    path = empty.events.parent / f"{stem}.csv"
+
+    def deliver(rows: int) -> bool:
+        path.write_text(header + "".join(line.format(n=n) for n in range(rows)))
+        return empty.take_table(name)
+
+    def published() -> int:
+        return int(empty.query(f"select count(*) from {name}")[0][0])
+
+    assert deliver(20)
+    assert deliver(10), "people leave"
+    assert not deliver(4)
+    assert not deliver(0)
+    path.unlink()
+    assert not empty.take_table(name)
+    assert published() == 10
+    mapping = empty.events.parent / "mapping.yaml"
+    mapping.write_text("gates: {tolerated: {rows_gone: {at_most: 1, note: a new register}}}\n")
+    assert deliver(4)
+    assert published() == 4
+    mapping.unlink()
+    assert deliver(0), "a handful is no register"
