@@ -82,7 +82,8 @@ def identity_rules(settings: Settings) -> Rules:
 
 
 def consent(settings: Settings) -> ConsentRule:
-    return ConsentRule(_names(settings.consent_purposes.lower()), settings.consent_unknown == "allow")
+    purposes = _names(settings.consent_purposes.lower())
+    return ConsentRule(purposes, settings.consent_unknown == "allow")
 
 
 def erasure(settings: Settings) -> Place:
