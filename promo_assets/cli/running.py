@@ -95,7 +95,7 @@ def demo(
     first: From = DEMO[0],
     last: To = DEMO[1],
     train_every: Annotated[
-        int | None, Parameter(help="Weeks between trainings; 8, of the simulated shop 4.")
+        int | None, Parameter(help="Weeks between trainings; 12, of the simulated shop 4.")
     ] = None,
     source: Annotated[
         Literal["complete_journey", "simulated"],
@@ -110,7 +110,7 @@ def demo(
     from promo_assets.cli.progress import run_demo
 
     told = settings()
-    weeks = train_every or (8 if source == "complete_journey" else 4)
+    weeks = train_every or (12 if source == "complete_journey" else 4)
     update: dict[str, object] = {"train_every_weeks": max(weeks, 1)}
     if source == "complete_journey":
         return run_demo(window(first, last), told.model_copy(update=update), DECIDED)
