@@ -251,7 +251,8 @@ def explored_on(
         share = _affordable(possible[open_], candidates.cost[open_], budget)
         explored = replace(explored, share=share)
         _, drawn = explored.drawn(users, possible)
-        sent = np.where(open_ & explored.takes_part(users), drawn, np.where(held, NONE, choice))
+        takes_part = explored.takes_part(users, open_)
+        sent = np.where(takes_part, drawn, np.where(held, NONE, choice))
         over = used_by(sent, candidates.cost, limits) > limits.all
         offers = len(limits.face)
         passed = over[1 : 1 + offers] | over[1 + offers : -1] | over[-1] & (limits.face > 0)
@@ -278,7 +279,7 @@ def assignments(
     users: pl.DataFrame, candidates: Candidates, catalogue: Catalogue, plan: Plan,
     experiment: Experiment, exploration: Exploration | None = None,
 ) -> pl.DataFrame:  # fmt: skip
-    """One row a user: the offer and the arm drawn for it. Any subset of users gives its own rows.
+    """One row a user: the offer and the arm drawn for it. Whole segments give their own rows.
 
     ``arm``: ``offer`` (to be sent), ``holdout`` (would get ``offer_id``, but it is withheld; a
     null offer_id: explored, and the draw fell on none) or ``none``. ``purpose``: ``earn`` or
@@ -294,7 +295,8 @@ def assignments(
     possible = candidates.eligible
     if exploration is not None:
         possible = exploration.possible(possible)
-        explored = _open(users, possible, choice, held) & exploration.takes_part(users)
+        is_open = _open(users, possible, choice, held)
+        explored = exploration.takes_part(users, is_open)
         arms, drawn = exploration.drawn(users, possible)
         choice = np.where(explored, drawn, choice)
         probability = np.where(explored, 1 / arms, probability)

@@ -90,8 +90,8 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Exploration:
-    """Offers drawn at random on ``day`` for a ``share`` of those who are open to it: each possible
-    offer, and none, with the same probability. ``name`` salts the draws, anew every day. What is
+    """Offers drawn at random on ``day`` for a ``share`` of those in each segment who are open to it:
+    each possible offer, and none, with the same probability. ``name`` salts the draws, anew every day. What is
     ``closed`` (columns of offers) is not drawn: of it there is not enough left."""
 
     name: str
@@ -105,11 +105,25 @@ class Exploration:
         possible[:, list(self.closed)] = False
         return possible
 
-    def takes_part(self, users: pl.DataFrame) -> npt.NDArray[np.bool_]:
-        """Who is drawn, in the order of ``users``."""
+    def takes_part(
+        self, users: pl.DataFrame, is_open: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Who is drawn, in the order of ``users`` (whole segments): of those in a segment for whom
+        it ``is_open`` as many as their share, with a drawn rounding (a stratified sample: Cochran
+        1977, ch. 5)."""
+        import numpy as np
+
         from promo_assets.strategy.experiments.holdout import draws
 
-        return draws(users["user_id"], f"{self.name}/explore/{self.day}") < self.share
+        draw = draws(users["user_id"], f"{self.name}/explore/{self.day}")
+        takes_part = np.zeros(len(draw), dtype=bool)
+        segments = users["segment"].to_numpy()
+        for segment in sorted(set(segments[is_open])):
+            inside = np.flatnonzero(is_open & (segments == segment))
+            (rounding,) = draws([segment], f"{self.name}/round/{self.day}")
+            count = int(self.share * len(inside) + rounding)
+            takes_part[inside[np.argsort(draw[inside], kind="stable")[:count]]] = True
+        return takes_part
 
     def drawn(
         self, users: pl.DataFrame, possible: npt.NDArray[np.bool_]

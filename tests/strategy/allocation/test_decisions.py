@@ -371,6 +371,13 @@ def test_exploration_draws_every_possible_offer_and_none_alike_and_keeps_its_bud
     drawn = assigned.filter(purpose="learn")
     held = users.filter(pl.Series(EXPERIMENT.held_out(users)))["user_id"]
     assert not set(drawn["user_id"]) & set(held)
+    possible = assigned.filter(~pl.col("user_id").is_in(held.implode()))
+    shares = possible.group_by("segment").agg(
+        n=pl.len(), drawn=(pl.col("purpose") == "learn").sum()
+    )
+    # Of each segment the same share, to within a user.
+    expected = shares["n"] * (drawn.height / possible.height)
+    assert (shares["drawn"] - expected).abs().max() < 2
     assert drawn["assignment_probability"].unique().to_list() == [pytest.approx(1 / 3)]
     sizes = drawn.group_by("arm", "offer_id").len()
     assert set(sizes.select("arm", "offer_id").iter_rows()) == {

@@ -73,7 +73,7 @@ def test_what_was_drawn_and_what_is_open_is_taken_from_what_there_is() -> None:
 def test_exploration_leaves_out_what_there_is_not_enough_of(count: float) -> None:
     value, cost, _ = shop()
     users = pl.DataFrame({"user_id": [f"u{n}" for n in range(USERS)]}).with_columns(
-        offers_drawn_28d=pl.lit(0)
+        offers_drawn_28d=pl.lit(0), segment=pl.lit("loyal")
     )
     nothing_known = np.zeros(cost.shape, dtype=bool)
     candidates = Candidates(value, cost, np.ones(cost.shape), nothing_known, 0.0)
@@ -82,7 +82,7 @@ def test_exploration_leaves_out_what_there_is_not_enough_of(count: float) -> Non
     experiment = Experiment("x", 0.1)
     found = explored_on(users, candidates, plan, 80.0, limited, experiment, date(2024, 1, 1))
     possible = found.possible(candidates.eligible)
-    takes_part = found.takes_part(users) & ~experiment.held_out(users)
+    takes_part = found.takes_part(users, ~experiment.held_out(users) & possible.any(axis=1))
     drawn = np.where(takes_part, found.drawn(users, possible)[1], NONE)
     assert (used_by(drawn, cost, limited)[1:] <= limited.all[1:]).all()
     assert found.closed == ((1,) if count < 1000 else ())
