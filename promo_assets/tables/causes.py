@@ -18,6 +18,10 @@ where table_name = $table and day = $day and part = $part
     and severity = 'critical' and not passed
 order by expectation
 """
+HELD_BACK = """
+select distinct table_name, day, part from audit.findings
+where severity = 'critical' and not passed
+"""
 REJECTED = """
 with reasoned as (
     select reason, {value} as value from core.rejected_events where event_date = $day
@@ -38,6 +42,11 @@ COLUMNS = {
 REASONS_SHOWN = 2
 FIRST = ("unknown", "unreadable", "missing", "negative")
 """The words that come first in English: an unknown event type."""
+
+
+def held_back(connection: duckdb.DuckDBPyConnection) -> set[tuple[str, date, str]]:
+    """Every table's day and part that its gate holds back."""
+    return set(connection.execute(HELD_BACK).fetchall())
 
 
 def cause_of(connection: duckdb.DuckDBPyConnection, table: str, day: date, part: str) -> str | None:

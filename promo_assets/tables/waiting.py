@@ -16,7 +16,7 @@ from typing import NamedTuple
 import duckdb
 
 from promo_assets.contract.days import Window, cut_off, week_of
-from promo_assets.tables.causes import cause_of
+from promo_assets.tables.causes import cause_of, held_back
 from promo_assets.tables.table import Table
 from promo_assets.warehouse.publish import ALWAYS
 
@@ -121,25 +121,46 @@ def waiting(
     return missing
 
 
-def origin(
-    connection: duckdb.DuckDBPyConnection,
-    tables: Mapping[str, Table],
-    place: Place,
-    first_day: date,
-    published: Published,
-) -> Reason:
-    """Where it began that ``place`` is not published: the first gate that holds something back, or
-    what nobody has made yet."""
-    while True:
-        if cause := cause_of(connection, place.table, place.day, place.part):
-            return Reason(place, cause)
-        table = tables.get(place.table)
-        found = needs(table, place.day, place.part, first_day) if table else ()
-        missing = [need for need in found if need[1:] not in published(need.table)]
+class Origins:
+    """Where it began that places are not published: the first gate that holds something back, or
+    what nobody has made yet. Each place on the way is looked at once."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        tables: Mapping[str, Table],
+        first_day: date,
+        published: Published,
+    ) -> None:
+        self.connection, self.tables = connection, tables
+        self.first_day, self.published = first_day, published
+        self.held_back = held_back(connection)
+        self.known: dict[Place, Reason] = {}
+
+    def of(self, place: Place) -> Reason:
+        """Why ``place`` is not published."""
+        way = [place]
+        while way[-1] not in self.known:
+            found = self._step(way[-1])
+            if isinstance(found, Reason):
+                self.known[way[-1]] = found
+            else:
+                way.append(found)
+        reason = self.known[way[-1]]
+        self.known |= dict.fromkeys(way, reason)
+        return reason
+
+    def _step(self, place: Place) -> Place | Reason:
+        """What ``place`` waits for, or the reason if it began here."""
+        if place in self.held_back:
+            return Reason(place, cause_of(self.connection, *place) or NEVER)
+        table = self.tables.get(place.table)
+        found = needs(table, place.day, place.part, self.first_day) if table else ()
+        missing = [need for need in found if need[1:] not in self.published(need.table)]
         if not missing:
             return Reason(place)
         # The own past first: it leads to the earliest day.
-        place = next((need for need in missing if need.table == place.table), missing[0])
+        return next((need for need in missing if need.table == place.table), missing[0])
 
 
 def unpublished(
@@ -152,11 +173,11 @@ def unpublished(
     """What the ``asked`` ones of all ``tables`` don't have of ``window``, by the reason, the
     earliest day first. A week belongs to the window that holds its cut-off."""
     published = publications(connection)
-    where = cache(lambda place: origin(connection, tables, place, first_day, published))
+    origins = Origins(connection, tables, first_day, published)
     found: dict[Reason, list[Place]] = {}
     for place in _partitions({name: tables[name] for name in asked}, window, first_day):
         if place[1:] not in published(place.table):
-            found.setdefault(where(place), []).append(place)
+            found.setdefault(origins.of(place), []).append(place)
     return dict(sorted(found.items(), key=lambda item: item[0].origin[1:]))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -19,7 +18,7 @@ from promo_assets.contract.days import Window, week_of
 from promo_assets.tables.causes import cause_of
 from promo_assets.tables.findings import New, merged, record, unmade
 from promo_assets.tables.table import Production, ProductionError, Table, WaitingError
-from promo_assets.tables.waiting import Place, Reason, origin, publications, waiting
+from promo_assets.tables.waiting import Origins, Place, Reason, publications, waiting
 from promo_assets.warehouse.connection import Warehouse
 from promo_assets.warehouse.publish import (
     ALWAYS,
@@ -321,11 +320,11 @@ def _reasons(
     missing = waiting(connection, table, asked.window, asked.parts, run.first_day)
     published = publications(connection)
     known = {**run.tables, table.contract.table: table}
-    where = cache(lambda place: origin(connection, known, place, run.first_day, published))
+    origins = Origins(connection, known, run.first_day, published)
     reasons: dict[date, Reason] = {}
     for day, place in missing.items():
         itself = place.table == table.contract.table and place.day in reasons
-        reasons[day] = reasons[place.day] if itself else where(place)
+        reasons[day] = reasons[place.day] if itself else origins.of(place)
     return reasons
 
 

@@ -16,10 +16,10 @@ from promo_assets.contract.tables import TableContract
 from promo_assets.tables.table import Table
 from promo_assets.tables.waiting import (
     NEVER,
+    Origins,
     Place,
     Reason,
     needs,
-    origin,
     publications,
     unpublished,
     waiting,
@@ -157,8 +157,8 @@ def test_every_wait_is_traced_to_the_day_that_a_gate_holds_back(connection) -> N
         Place("propensity.scores", day(16)),
         Place("strategy.decided", day(16), "loyal"),
     ):
-        assert origin(connection, TABLES, place, FIRST, known) == bad, place
-    never = origin(connection, TABLES, Place("features.daily", day(11)), FIRST, known)
+        assert Origins(connection, TABLES, FIRST, known).of(place) == bad, place
+    never = Origins(connection, TABLES, FIRST, known).of(Place("features.daily", day(11)))
     assert never == Reason(Place("features.daily", day(11)))
 
 

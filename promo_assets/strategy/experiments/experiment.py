@@ -90,9 +90,10 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Exploration:
-    """Offers drawn at random on ``day`` for a ``share`` of those in each segment who are open to it:
-    each possible offer, and none, with the same probability. ``name`` salts the draws, anew every day. What is
-    ``closed`` (columns of offers) is not drawn: of it there is not enough left."""
+    """Offers drawn at random on ``day`` for a ``share`` of those in each segment who are open to
+    it: each possible offer, and none, with the same probability. ``name`` salts the draws, anew
+    every day. What is ``closed`` (columns of offers) is not drawn: of it there is not enough left.
+    """
 
     name: str
     day: date
