@@ -68,7 +68,6 @@ def tables(contracts: Mapping[str, TableContract]) -> list[Table]:
             grid="week",
             inputs={"features.user_features": 0},
             kinds=frozenset({"duckdb", "python", "table"}),
-            apart=True,
         )
     ]
 

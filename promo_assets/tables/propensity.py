@@ -417,7 +417,7 @@ def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[T
             grid="week",
             weekly={"propensity.training_set": (1 - HISTORY_WEEKS, 0)},
             kinds=frozenset({"lightgbm", "mlflow", "table"}),
-            apart=True,
+            apart=partial(due, every_weeks=learning.every_weeks),
         ),
         Table(
             contracts["propensity.champions"],

@@ -102,7 +102,8 @@ class Table:
     to the own; ``segmented`` are upstream tables by day and segment, read for the own segment.
     ``grid`` is how the table itself is partitioned: ``day``, ``week``, ``day_segment`` or
     ``whole``. ``read`` are the contracts of all that the table or its audits read.
-    ``apart`` tables are written week by week, so that an interruption loses no finished week.
+    ``apart`` says of a week whether it is dear to make: the weeks up to each such are written
+    together, so that an interruption loses none that is finished.
     ``spills`` says that DuckDB makes it, whose memory is bounded: more goes to disk.
     ``then`` is called with a way to read what is published, once something new is.
     """
@@ -119,7 +120,7 @@ class Table:
     read: tuple[TableContract, ...] = ()
     kinds: frozenset[str] = frozenset({"duckdb", "table"})
     lineage: Callable[[], Mapping[str, Sequence[tuple[str, str]]]] | None = None
-    apart: bool = False
+    apart: Callable[[date], bool] | None = None
     spills: bool = False
     then: Callable[[Read], None] | None = None
 

@@ -51,13 +51,15 @@ class Request:
     parts: tuple[str, ...] = ()
     weeks: tuple[date, ...] = ()
 
-    @property
-    def by_week(self) -> tuple[Request, ...]:
-        """The same, one request a week."""
-        span = timedelta(days=7)
-        return tuple(
-            replace(self, window=Window(week, week + span), weeks=(week,)) for week in self.weeks
-        )
+    def apart(self, dear: Callable[[date], bool]) -> Iterator[Request]:
+        """The same in requests that each end with a week that is ``dear``, or the last."""
+        weeks: list[date] = []
+        for week in self.weeks:
+            weeks.append(week)
+            if dear(week) or week == self.weeks[-1]:
+                window = Window(weeks[0], week + timedelta(days=7))
+                yield replace(self, window=window, weeks=tuple(weeks))
+                weeks = []
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ def write(
 ) -> Written:
     """Produce, stage, audit and publish the slice of ``table`` that is asked for.
 
-    A table that is written ``apart`` is published week by week, a wide range of any other in
-    pieces of about `ROWS_AT_ONCE`. ``finished`` is told each piece that went through. Raises
+    A table that is written ``apart`` is published up to each dear week, a wide range of any other
+    in pieces of about `ROWS_AT_ONCE`. ``finished`` is told each piece that went through. Raises
     `WaitingError` where everything waits, `ProductionError` where no day can be produced,
     `PublishError` where the produced rows are not a slice of the table, and `WarehouseError`
     where the warehouse can't be used.
@@ -131,7 +133,7 @@ def write(
     pieces: list[Written] = []
     waits: dict[date, Reason] = {}
     error: WaitingError | None = None
-    for piece in asked.by_week if table.apart else _bounded(table, asked, warehouse):
+    for piece in asked.apart(table.apart) if table.apart else _bounded(table, asked, warehouse):
         try:
             written = _write(table, piece, run, warehouse, auditor)
         except WaitingError as waiting_:

@@ -127,14 +127,22 @@ def test_an_interrupted_training_keeps_the_weeks_that_are_finished(shop: Shop) -
     table = replace(shop.table("propensity.trainings", grid="week"), produce=until_the_third)
     told: list[Any] = []
     with pytest.raises(KeyboardInterrupt):
-        shop.write(replace(table, apart=True), range(28), finished=told.append)
+        shop.write(replace(table, apart=lambda week: True), range(28), finished=told.append)
     assert published(shop, "propensity.trainings") == [*range(14)]
     assert [piece.target.window.start for piece in told] == [FIRST, FIRST + timedelta(days=7)]
 
 
-def test_weeks_that_are_written_apart_end_as_weeks_that_are_written_together(shop: Shop) -> None:
+@pytest.mark.parametrize(("dear", "pieces"), [({0, 1, 2}, 3), ({1}, 2), (set(), 1)])
+def test_weeks_that_are_written_apart_end_as_weeks_that_are_written_together(
+    shop: Shop, dear: set[int], pieces: int
+) -> None:
     shop.values |= {FIRST: 3, FIRST + timedelta(days=7): -1, FIRST + timedelta(days=14): 5}
-    apart = shop.write(shop.table("propensity.apart", grid="week", apart=True), range(21))
+    table = shop.table(
+        "propensity.apart", grid="week", apart=lambda week: (week - FIRST).days // 7 in dear
+    )
+    told: list[Any] = []
+    apart = shop.write(table, range(21), finished=told.append)
+    assert len(told) == pieces
     together = shop.write(shop.table("propensity.whole", grid="week"), range(21))
     assert apart.waiting.keys() == together.waiting.keys()
     for name in ("staged_rows", "blocked", "held_back", "nothing_published"):
