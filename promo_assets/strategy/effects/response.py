@@ -9,9 +9,10 @@ day before. ``lift``: relative change of orders, linear in a few traits, one vec
 towards what all offers share. ``basket``: what the offer changes beyond the number of orders.
 Orders times basket has a much smaller variance than margin itself. ``cost`` is what redemptions of
 the *same* user are expected to cost. Variances of the hierarchy are those under which the trials
-are likeliest (empirical Bayes: Efron and Morris 1975); errors know that users take part in several
-trials (design effect of clusters: Kish 1965). Here: trials in, `Response` out, and a user's value
-under it. Not here: who gets what (``allocation/``).
+are likeliest (empirical Bayes: Efron and Morris 1975). The likelihood is as sharp as orders really
+vary by user: who takes part in several trials, who buys irregularly (sandwich posterior: Mueller
+2013). Here: trials in, `Response` out, and a user's value under it. Not here: who gets what
+(``allocation/``).
 """
 
 from __future__ import annotations
@@ -92,6 +93,11 @@ OFFER_SD, SHARED_SD, TRAIT_SD = 0.15, 0.1, 0.03
 the catalogue assumes, of what a trait changes for all offers, and for one."""
 DOUBT = 1.0
 """Standard deviation of their log variances about that, before any trial."""
+ALIKE = 0.3
+"""Of how the score varies by user, the part that is taken as alike in all directions (Kish's design
+effect, 1965); the rest is as observed, which is noisier."""
+SINGULAR = 1e-8
+"""Of the largest: directions that vary less are told by nothing."""
 LEAST_LIFT = 0.02
 """An offer that does nothing yet tells something of who would be moved."""
 BASKET_SD = 0.03
@@ -377,7 +383,7 @@ class _Fit:
         from scipy.optimize import minimize
 
         treatment = np.column_stack(blocks)
-        rows, q = treatment.shape
+        rows = len(treatment)
         weeks = np.eye(self.week.max() + 1)[self.week][:, 1:]
         lengths = [self.days == days for days in np.unique(self.days)[1:]]
         usual = np.column_stack([np.ones(rows), self.traits, weeks, *lengths])
@@ -389,11 +395,8 @@ class _Fit:
         weighted = design * weight[:, None]
         information = weighted.T @ design / noise
         score = weighted.T @ residual / noise
-        by_user = (_summed(weighted * residual[:, None], self.user) / noise)[:, free:]
-        alone = information[free:, free:]
-        inner = np.linalg.inv(alone + FREE * np.eye(q))
-        effect = np.trace(inner @ (by_user.T @ by_user)) / np.trace(inner @ alone)
-        information, score = information / max(effect, 1.0), score / max(effect, 1.0)
+        by_user = _summed(weighted * residual[:, None], self.user) / noise
+        information, score = _as_it_varies(information, score, by_user.T @ by_user)
         sizes = [block.shape[1] for block in blocks]
         means = [np.broadcast_to(mean, size) for mean, size in zip(means, sizes, strict=True)]
         prior = np.concatenate([np.zeros(free), *means])
@@ -527,6 +530,20 @@ def _order_value(known: _Known, usual: float) -> Vector:
 def _chance(orders: Vector, lift: Vector) -> Vector:
     """Probability to order under an offer; one that annoys is not redeemed less than usual."""
     return np.asarray(-np.expm1(-orders * (1 + np.maximum(lift, 0.0))))
+
+
+def _as_it_varies(information: Matrix, score: Vector, varies: Matrix) -> tuple[Matrix, Vector]:
+    """Information and score of a likelihood whose curvature is the inverse of the estimate's real
+    variance, for the same estimate: A B^-1 A and A B^-1 s for information A and score s of
+    variance B. Mueller (2013), "Risk of Bayesian inference in misspecified models, and the sandwich
+    covariance matrix". ``varies``: sum over users of the squares of their scores.
+    """
+    inner = np.linalg.pinv(information, rcond=SINGULAR, hermitian=True)
+    effect = np.trace(inner @ varies) / max(np.trace(inner @ information), 1.0)
+    varies = (1 - ALIKE) * varies + ALIKE * max(effect, 1.0) * information
+    sharper = information @ np.linalg.pinv(varies, rcond=SINGULAR, hermitian=True)
+    found = sharper @ information
+    return (found + found.T) / 2, sharper @ score
 
 
 def _with_one(columns: Matrix) -> Matrix:
