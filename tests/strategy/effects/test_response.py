@@ -13,6 +13,7 @@ from promo_assets.strategy.effects.response import (
     FEATURES,
     LEAST_SENT,
     Response,
+    _as_it_varies,
     fit_responses,
 )
 from promo_assets.strategy.offers.catalogue import Catalogue
@@ -232,3 +233,22 @@ def test_it_is_the_same_whatever_the_order_of_rows_and_survives_being_text() -> 
     assert again == found["a"]
     one, other = (pl.DataFrame(response.worth(users)._asdict()) for response in (found["a"], again))
     assert_frame_equal(one, other)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_likelihood_is_as_sharp_as_estimates_vary_and_where_it_was(seed: int):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((400, 4)) * [1, 2, 3, 4]
+    information, score = rows.T @ rows, rng.standard_normal(4)
+    same = _as_it_varies(information, score, information)
+    assert same[0] == pytest.approx(information)
+    assert same[1] == pytest.approx(score)
+    # Fourfold variance of every score: a fourth of what is known.
+    assert _as_it_varies(information, score, 4 * information)[0] == pytest.approx(information / 4)
+    # One direction varies more: it is known less, the others not more than before.
+    loud = rows * [1, 1, 1, 3]
+    told, target = _as_it_varies(information, score, loud.T @ loud)
+    variance, before = np.linalg.inv(told).diagonal(), np.linalg.inv(information).diagonal()
+    assert variance[3] > 5 * before[3]
+    assert (variance[:3] > 0.9 * before[:3]).all()
+    assert np.linalg.solve(told, target) == pytest.approx(np.linalg.solve(information, score))
