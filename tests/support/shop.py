@@ -30,6 +30,8 @@ from promo_assets.orchestration.runs import Phase, PhaseResult, open_instance, r
 from promo_assets.settings import Settings
 from promo_assets.warehouse.publish import ALWAYS
 
+WITH_RUNS = ("propensity.trainings", "strategy.effect_levels")
+"""Tables that name runs of MLflow, whose ids differ from run to run."""
 FIRST = date(2024, 1, 1)
 DAYS = 30
 USERS = 40
@@ -209,7 +211,7 @@ class Shop:
             return connection.execute(sql).fetchall()
 
     def tables(self, *, but: Sequence[str] = ()) -> dict[str, Rows]:
-        """Every published table's rows, in order. MLflow's run ids differ from run to run."""
+        """Every published table's rows, in order, but for runs of MLflow."""
         found: dict[str, Rows] = {}
         with installation.warehouse(self.settings).get_connection() as connection:
             names = connection.execute(
@@ -218,7 +220,7 @@ class Shop:
             ).fetchall()
             for (name,) in names:
                 if name not in but:
-                    shown = "* exclude (run_id)" if name == "propensity.trainings" else "*"
+                    shown = "* exclude (run_id)" if name in WITH_RUNS else "*"
                     rows = connection.execute(f"select {shown} from {name} order by all")
                     found[name] = rows.fetchall()
         return found
@@ -292,7 +294,7 @@ def up_to(shop: Shop, day: date, tables: Collection[str]) -> dict[str, Rows]:
     found = {}
     for name in sorted(tables):
         column = contracts(shop)[name].window
-        shown = "* exclude (run_id)" if name == "propensity.trainings" else "*"
+        shown = "* exclude (run_id)" if name in WITH_RUNS else "*"
         where = f"{column} <= date '{day}'"
         found[name] = shop.query(f"select {shown} from {name} where {where} order by all")
     return found
