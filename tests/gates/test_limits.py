@@ -94,6 +94,13 @@ def test_a_few_rows_a_day_are_many_in_a_week() -> None:
     assert take(*days[:1], purchases(12, 1)).held == {}
     assert take(*[purchases(300, day) for day in range(3)], days[3]).held == {}
     assert take(*days, gates=tolerating(price_negative=0.4)).held == {}
+    # 15 of 215 rows are more than a twentieth, but not beyond chance.
+    mess = [
+        purchases(40, day) + [told | {"event_id": f"{told['event_id']}-x", "unit_price": "-1"}
+                              for told in purchases(3, day)]
+        for day in range(5)
+    ]  # fmt: skip
+    assert take(*mess).held == {}
 
 
 def test_what_a_shop_says_is_normal_passes_up_to_where_it_says() -> None:
