@@ -11,20 +11,13 @@ from datetime import date, timedelta
 from promo_assets import installation
 from promo_assets.contract.days import Window
 from promo_assets.definitions import build_tables
-from promo_assets.orchestration.runs import PhaseResult, decided, listed
+from promo_assets.orchestration.runs import PhaseResult, made_days
 from promo_assets.settings import Settings
-from promo_assets.tables.causes import cause_of
-from promo_assets.tables.table import Table
+from promo_assets.tables.causes import cause_of, held_back
 from promo_assets.tables.waiting import NEVER, Place, Reason, unpublished
 from promo_assets.warehouse.publish import ALWAYS, prepare, staged_slices
 
 SHOWN_DAYS = 5
-USER_ITEMS = "recommendations.user_items"
-HELD_BACK = """
-select distinct table_name, day, part from audit.findings
-where not passed and severity = 'critical' and list_contains($runs, run_id)
-order by day, table_name, part
-"""
 
 
 def tell(
@@ -37,21 +30,17 @@ def tell(
     """Print what went wrong with the tables of ``groups``, one line each, and the command that
     repairs it; return 1 if anything did. ``decide`` as in `plan`."""
     tables = {table.contract.table: table for table in build_tables(settings)}
-    asked: dict[Window, list[str]] = {}
-    for name, table in tables.items():
-        if not groups or table.group in groups:
-            asked.setdefault(_days_of(table, window, decide), []).append(name)
+    asked = {
+        name: made_days(table, window, decide)
+        for name, table in tables.items()
+        if not groups or table.group in groups
+    }
     runs = [result.run_id for result in results]
     with installation.warehouse(settings).get_connection() as connection:
         prepare(connection)
-        found = connection.execute(HELD_BACK, {"runs": runs}).fetchall()
+        found = held_back(connection, runs)
         causes = {Place(*place): cause_of(connection, *place) or "" for place in found}
-        waits: dict[Reason, list[Place]] = {}
-        for days, names in asked.items():
-            lacking = unpublished(connection, tables, names, days, settings.start)
-            for reason, behind in lacking.items():
-                waits.setdefault(reason, []).extend(behind)
-        waits = dict(sorted(waits.items(), key=lambda item: item[0].origin[1:]))
+        waits = unpublished(connection, tables, asked, settings.start)
         staged = {place: staged_slices(connection, *place[:2]) for place in causes}
     for step, message in (failure for result in results for failure in result.failures):
         name = step.replace("__", ".")
@@ -69,13 +58,6 @@ def tell(
     if causes or waits:
         print(_repair(causes, waits, window))
     return int(failed or bool(causes) or bool(waits))
-
-
-def _days_of(table: Table, window: Window, decide: int | None) -> Window:
-    """The days of a range of which a table is made."""
-    if table.grid == "day_segment":
-        return decided(window, decide)
-    return listed(window, decide) if table.contract.table == USER_ITEMS else window
 
 
 def of(places: Sequence[Place]) -> str:

@@ -28,11 +28,14 @@ from promo_assets.orchestration.automation import reason, waits
 from promo_assets.orchestration.killed_runs import end_killed_runs, running
 from promo_assets.orchestration.partitions import Partitions
 from promo_assets.tables.recommendations import LISTED_DAYS
+from promo_assets.tables.table import Table
 
 if TYPE_CHECKING:
     from dagster._core.events.log import EventLogEntry
 
 BATCH_TAG = "promo/batch"
+LISTS = "recommendations.user_items"
+"""Made by the job ``daily_lists`` alone."""
 
 
 class RunError(ValueError):
@@ -100,8 +103,8 @@ def plan(window: Window, partitions: Partitions, decide: int | None = None) -> l
             Phase("weekly_training", "propensity", weeks[0].isoformat(), weeks[-1].isoformat())
         )
     phases.append(Phase("daily_decisions", "scores, segments, prices", first, final))
-    first = decided(window, decide).start.isoformat()
-    listed_from = listed(window, decide).start.isoformat()
+    first = _decided(window, decide).start.isoformat()
+    listed_from = _listed(window, decide).start.isoformat()
     phases.append(Phase("daily_lists", "products for users", listed_from, final))
     phases.append(
         Phase(
@@ -115,15 +118,22 @@ def plan(window: Window, partitions: Partitions, decide: int | None = None) -> l
     return phases
 
 
-def decided(window: Window, decide: int | None) -> Window:
+def made_days(table: Table, window: Window, decide: int | None) -> Window:
+    """The days of a range of which `plan` makes a table."""
+    if table.grid == "day_segment":
+        return _decided(window, decide)
+    return _listed(window, decide) if table.contract.table == LISTS else window
+
+
+def _decided(window: Window, decide: int | None) -> Window:
     """The days of a range of which strategies, reports and exports are made."""
     return Window.of(window.days[-decide:]) if decide else window
 
 
-def listed(window: Window, decide: int | None) -> Window:
+def _listed(window: Window, decide: int | None) -> Window:
     """The days of a range of which lists are made: one is made on the days on which its user does
     something, and holds for some time."""
-    first = decided(window, decide).start - timedelta(days=LISTED_DAYS)
+    first = _decided(window, decide).start - timedelta(days=LISTED_DAYS)
     return Window(max(window.start, first), window.end)
 
 

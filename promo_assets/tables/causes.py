@@ -5,6 +5,7 @@ Here: the words. Not here: what waits for such a day (``waiting.py``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 import duckdb
@@ -20,7 +21,8 @@ order by expectation
 """
 HELD_BACK = """
 select distinct table_name, day, part from audit.findings
-where severity = 'critical' and not passed
+where severity = 'critical' and not passed and ($runs is null or list_contains($runs, run_id))
+order by day, table_name, part
 """
 REJECTED = """
 with reasoned as (
@@ -44,9 +46,11 @@ FIRST = ("unknown", "unreadable", "missing", "negative")
 """The words that come first in English: an unknown event type."""
 
 
-def held_back(connection: duckdb.DuckDBPyConnection) -> set[tuple[str, date, str]]:
-    """Every table's day and part that its gate holds back."""
-    return set(connection.execute(HELD_BACK).fetchall())
+def held_back(
+    connection: duckdb.DuckDBPyConnection, runs: Sequence[str] | None = None
+) -> list[tuple[str, date, str]]:
+    """Every table, day and part that a gate holds back, by day; of some runs, or of all."""
+    return connection.execute(HELD_BACK, {"runs": runs}).fetchall()
 
 
 def cause_of(connection: duckdb.DuckDBPyConnection, table: str, day: date, part: str) -> str | None:

@@ -134,7 +134,7 @@ class Origins:
     ) -> None:
         self.connection, self.tables = connection, tables
         self.first_day, self.published = first_day, published
-        self.held_back = held_back(connection)
+        self.held_back = set(held_back(connection))
         self.known: dict[Place, Reason] = {}
 
     def of(self, place: Place) -> Reason:
@@ -166,18 +166,18 @@ class Origins:
 def unpublished(
     connection: duckdb.DuckDBPyConnection,
     tables: Mapping[str, Table],
-    asked: Collection[str],
-    window: Window,
+    asked: Mapping[str, Window],
     first_day: date,
 ) -> dict[Reason, list[Place]]:
-    """What the ``asked`` ones of all ``tables`` don't have of ``window``, by the reason, the
+    """What the ``asked`` ones of all ``tables`` don't have of their days, by the reason, the
     earliest day first. A week belongs to the window that holds its cut-off."""
     published = publications(connection)
     origins = Origins(connection, tables, first_day, published)
     found: dict[Reason, list[Place]] = {}
-    for place in _partitions({name: tables[name] for name in asked}, window, first_day):
-        if place[1:] not in published(place.table):
-            found.setdefault(origins.of(place), []).append(place)
+    for name, window in asked.items():
+        for place in _partitions(tables[name], window, first_day):
+            if place[1:] not in published(name):
+                found.setdefault(origins.of(place), []).append(place)
     return dict(sorted(found.items(), key=lambda item: item[0].origin[1:]))
 
 
@@ -190,20 +190,21 @@ def waits_by_day(
 ) -> dict[date, list[Reason]]:
     """For each day of ``window`` that lacks any of the ``asked`` tables: what it waits for."""
     found: dict[date, list[Reason]] = {}
-    for reason, places in unpublished(connection, tables, asked, window, first_day).items():
+    lacking = unpublished(connection, tables, dict.fromkeys(asked, window), first_day)
+    for reason, places in lacking.items():
         for day in sorted({place.day for place in places}):
             found.setdefault(day, []).append(reason)
     return found
 
 
-def _partitions(tables: Mapping[str, Table], window: Window, first_day: date) -> Iterator[Place]:
-    for name, table in tables.items():
-        if table.grid == "whole":
-            yield Place(name, ALWAYS)
-            continue
-        for day in window.days:
-            if table.grid == "week":
-                if day == cut_off(week_of(day)) and week_of(day) >= first_day:
-                    yield Place(name, week_of(day))
-            else:
-                yield from (Place(name, day, part) for part in table.parts)
+def _partitions(table: Table, window: Window, first_day: date) -> Iterator[Place]:
+    name = table.contract.table
+    if table.grid == "whole":
+        yield Place(name, ALWAYS)
+        return
+    for day in window.days:
+        if table.grid == "week":
+            if day == cut_off(week_of(day)) and week_of(day) >= first_day:
+                yield Place(name, week_of(day))
+        else:
+            yield from (Place(name, day, part) for part in table.parts)
