@@ -45,6 +45,12 @@ def cut_off(week: date) -> date:
     return week + timedelta(days=6)
 
 
+def every_nth(week: date, weeks: int, after: int = 0) -> bool:
+    """Whether a week is one of every n-th by the calendar, whatever the range is: counted from a
+    fixed week, ``after`` as many of them."""
+    return (week.toordinal() // 7) % weeks == after
+
+
 def week_of(day: date) -> date:
     """The Monday of the week that holds ``day``."""
     return day - timedelta(days=day.weekday())

@@ -13,6 +13,7 @@ from datetime import date
 
 import numpy as np
 
+from promo_assets.contract.days import every_nth
 from promo_assets.propensity.cluster_words import EVERYBODY, names_of
 from promo_assets.propensity.clusters import (
     Choice,
@@ -74,7 +75,7 @@ def renewed(
     old = _rescaled(before, sample) if before and not before.reason else None
     if old and old.agreement is not None and old.agreement >= KEPT:
         return old, None
-    if before and before.reason == NOTHING_STABLE and not _looked_for(week):
+    if before and before.reason == NOTHING_STABLE and not every_nth(week, LOOKED_EVERY_WEEKS):
         return before, None
     choice = choose(values, len(before.numbers) if old and before else None)
     if choice.chosen is None:
@@ -93,11 +94,6 @@ def same_clusters(old: Labels, new: Labels) -> dict[int, int]:
             if (inside & was).sum() > SAME * (inside | was).sum():
                 found[int(label)] = int(other)
     return found
-
-
-def _looked_for(week: date) -> bool:
-    """Whether stable clusters are looked for again in this week: every n-th by the calendar."""
-    return (week.toordinal() // 7) % LOOKED_EVERY_WEEKS == 0
 
 
 def _everybody(reason: str, newest: int) -> Standing:

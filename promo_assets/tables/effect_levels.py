@@ -10,10 +10,10 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from promo_assets.contract.days import cut_off, week_of
+from promo_assets.contract.days import cut_off, every_nth, week_of
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.contract.tables import TableContract
-from promo_assets.tables.propensity import Learning, commit, due
+from promo_assets.tables.propensity import Learning, commit
 from promo_assets.tables.strategy import EVIDENCE_DAYS, Given, catalogue_of
 from promo_assets.tables.table import Production, Table
 
@@ -47,7 +47,7 @@ def effect_levels(production: Production, given: Given, learning: Learning) -> p
     store, rows = learning.store, []
     catalogue = catalogue_of(given.catalogue)
     for day in production.days.days:
-        if day != cut_off(week_of(day)) or not due(week_of(day), learning.every_weeks):
+        if day != cut_off(week_of(day)) or not every_nth(week_of(day), learning.every_weeks):
             continue
         trials = production.read(
             TRIALS.format(columns=", ".join(TRIAL_COLUMNS)),

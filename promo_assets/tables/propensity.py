@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promo_assets.contract.days import Window, cut_off, week_of
+from promo_assets.contract.days import Window, cut_off, every_nth, week_of
 from promo_assets.contract.tables import TableContract
 from promo_assets.tables.table import Production, ProductionError, Table
 from promo_assets.warehouse.publish import Query
@@ -218,7 +218,7 @@ def trainings(production: Production, learning: Learning) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for week in production.weeks:
         rows.append({"week": week, "cut_off": cut_off(week)})
-        if not due(week, learning.every_weeks):
+        if not every_nth(week, learning.every_weeks):
             every = learning.every_weeks
             rows[-1] |= {"status": "not_due", "detail": f"trained every {every} weeks"}
             continue
@@ -362,11 +362,6 @@ def drift(production: Production, learning: Learning) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def due(week: date, every_weeks: int) -> bool:
-    """Whether a model is trained in this week: every n-th since 1970, whatever the range is."""
-    return (week.toordinal() // 7) % every_weeks == 0
-
-
 def labelled(production: Production, week: date) -> pl.DataFrame:
     """The labelled snapshots that a training of ``week`` reads, with all features."""
     after = week - timedelta(weeks=HISTORY_WEEKS)
@@ -417,7 +412,7 @@ def tables(contracts: Mapping[str, TableContract], learning: Learning) -> list[T
             grid="week",
             weekly={"propensity.training_set": (1 - HISTORY_WEEKS, 0)},
             kinds=frozenset({"lightgbm", "mlflow", "table"}),
-            apart=partial(due, every_weeks=learning.every_weeks),
+            apart=partial(every_nth, weeks=learning.every_weeks),
         ),
         Table(
             contracts["propensity.champions"],

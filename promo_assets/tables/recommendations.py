@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from promo_assets.contract.days import week_of
+from promo_assets.contract.days import every_nth, week_of
 from promo_assets.contract.tables import TableContract
 from promo_assets.people.consent import ConsentRule, barred_sql
 from promo_assets.strategy.offers.catalogue import MOST_CAP_DAYS
@@ -219,7 +219,7 @@ class Recommending:
 def learned_in(week: date) -> bool:
     """Whether rules, neighbours and the blend are learned in this week: every n-th by the calendar,
     whatever the range is."""
-    return (week.toordinal() // 7) % LEARNED_EVERY_WEEKS == LEARNED_EVERY_WEEKS // 2
+    return every_nth(week, LEARNED_EVERY_WEEKS, LEARNED_EVERY_WEEKS // 2)
 
 
 def basket_rules(production: Production) -> pl.DataFrame:
