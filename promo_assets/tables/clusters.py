@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import date, timedelta
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from promo_assets.contract.days import cut_off
 from promo_assets.contract.tables import TableContract
-from promo_assets.tables.propensity import ModelStore, commit
+from promo_assets.tables.propensity import ModelStore, run_tags, tracking
 from promo_assets.tables.table import Production, Table
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from promo_assets.learning.tracking import Tracking
     from promo_assets.propensity.cluster_standing import Standing
     from promo_assets.propensity.clusters import Choice, Clustering, Floats
 
@@ -206,29 +205,15 @@ def _log(
     production: Production, store: ModelStore, choice: Choice, told: list[dict[str, Any]]
 ) -> None:
     """Keep in MLflow what was judged, and say what came of it."""
-    from promo_assets.propensity.cluster_record import note_of
+    from promo_assets.propensity.cluster_record import CLUSTERS, note_of
     from promo_assets.report.charts import standalone
     from promo_assets.report.clusters import picture_of
 
     first = told[0]
     picture = standalone(picture_of(told)) if first["reason"] is None else None
     note = note_of(first["as_of_date"], choice, told, picture)
-    tags = {
-        "dagster_run_id": production.run_id,
-        "partition": str(first["week"]),
-        "git_commit": commit(),
-    }
-    run_id = _tracking(store).keep(note, tags)
+    run_id = tracking(store, CLUSTERS).keep(note, run_tags(production, first["week"]))
     stability = first["stability"]
     outcome = first["reason"] or f"{len(told)} clusters, stability {stability:.2f}"
     production.log(f"week {first['week']}: {outcome}, MLflow run {run_id}")
     production.note({"clusters": len(told), "run_id": run_id})
-
-
-@lru_cache(maxsize=4)
-def _tracking(store: ModelStore) -> Tracking:
-    from promo_assets.learning.tracking import Tracking
-    from promo_assets.propensity.cluster_record import CLUSTERS
-
-    store.artifacts.mkdir(parents=True, exist_ok=True)
-    return Tracking(store.uri, store.artifacts, CLUSTERS)

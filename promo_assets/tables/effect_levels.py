@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from promo_assets.contract.days import cut_off, every_nth, week_of
 from promo_assets.contract.segments import SEGMENTS
 from promo_assets.contract.tables import TableContract
-from promo_assets.tables.propensity import Learning, commit
+from promo_assets.tables.propensity import Learning, run_tags, tracking
 from promo_assets.tables.strategy import EVIDENCE_DAYS, Given, catalogue_of
 from promo_assets.tables.table import Production, Table
 
@@ -39,12 +39,11 @@ def effect_levels(production: Production, given: Given, learning: Learning) -> p
     """Of every offer in the trials closed by each day that ends a week of training."""
     import polars as pl
 
-    from promo_assets.learning.tracking import Tracking
     from promo_assets.strategy.effects.record import OFFER_EFFECTS, note_of
     from promo_assets.strategy.effects.response import TRIAL_COLUMNS
     from promo_assets.strategy.effects.unseen import on_unseen
 
-    store, rows = learning.store, []
+    rows: list[dict[str, Any]] = []
     catalogue = catalogue_of(given.catalogue)
     for day in production.days.days:
         if day != cut_off(week_of(day)) or not every_nth(week_of(day), learning.every_weeks):
@@ -56,19 +55,18 @@ def effect_levels(production: Production, given: Given, learning: Learning) -> p
         unseen = on_unseen(trials, catalogue, given.margin_rate)
         if not unseen:
             continue
-        offers = [
-            offer for offer in catalogue.offers if offer.id in {one.offer_id for one in unseen}
-        ]
-        levels = {offer.id: _level(trials, offer, given.margin_rate) for offer in offers}
+        tried = {one.offer_id for one in unseen}
+        levels = {
+            offer.id: _level(trials, offer, given.margin_rate)
+            for offer in catalogue.offers
+            if offer.id in tried
+        }
         in_force = {offer: standing for offer, (standing, _) in levels.items()}
-        comparison = (
-            pl.concat([frame for _, frame in levels.values()]) if levels else pl.DataFrame()
-        )
-        store.artifacts.mkdir(parents=True, exist_ok=True)
-        run_id = Tracking(store.uri, store.artifacts, OFFER_EFFECTS).keep(
-            note_of(str(day), unseen, in_force, comparison),
-            {"partition": str(day), "git_commit": commit(), "dagster_run_id": production.run_id},
-        )
+        compared = [pl.DataFrame(), *(frame for _, frame in levels.values())]
+        comparison = pl.concat(compared, how="diagonal")
+        note = note_of(str(day), unseen, in_force, comparison)
+        store = tracking(learning.store, OFFER_EFFECTS)
+        run_id = store.keep(note, run_tags(production, day))
         for one in unseen:
             told = _row(one, in_force.get(one.offer_id or ""))
             rows.append({"as_of_date": day, "run_id": run_id} | told)
@@ -81,18 +79,18 @@ def _level(trials: pl.DataFrame, offer: Offer, margin_rate: float) -> tuple[InFo
     import polars as pl
 
     from promo_assets.strategy.effects.levels import best_of_users, choose, compared
-    from promo_assets.strategy.effects.trials import drawn_for, offer_trial
+    from promo_assets.strategy.effects.trials import drawn_for, trial_of
     from promo_assets.strategy.experiments.holdout import draws
 
     rows = trials.filter(offer_id=offer.id)
     some = draws(rows["user_id"], "levels") < MOST_ROWS / max(rows.height, 1)
-    rows = rows.filter(pl.Series(some))
-    trial = offer_trial(rows, offer.id, margin_rate, SEGMENTS)
+    rows = drawn_for(rows.filter(pl.Series(some)), offer.id)
+    trial = trial_of(rows, margin_rate, SEGMENTS)
     standing = choose(trial).in_force[0]
-    redeemed = drawn_for(rows, offer.id)["redemption_cost"].cast(pl.Float64).fill_null(0.0)
-    cost = np.where(trial.arm == 1, redeemed.to_numpy() + float(offer.send_cost), 0.0)
     if not standing.gains:
         return standing, pl.DataFrame()
+    redeemed = rows["redemption_cost"].cast(pl.Float64).fill_null(0.0).to_numpy()
+    cost = np.where(trial.arm == 1, redeemed + float(offer.send_cost), 0.0)
     candidates = ["segment", best_of_users(standing)]
     return standing, compared(trial, candidates, [offer.id], cost)
 
@@ -105,10 +103,8 @@ def _row(slopes: Unseen, standing: InForce | None) -> dict[str, Any]:
         "sent": slopes.sent,
         "withheld": slopes.withheld,
     }
-    for name, slope in (("effect", slopes.effect), ("user", slopes.users)):
-        known = slope.value == slope.value
-        for end, value in (("", slope.value), ("_low", slope.low), ("_high", slope.high)):
-            told[f"{name}_slope{end}"] = value if known else None
+    numbers = slopes.effect.told("effect_slope") | slopes.users.told("user_slope")
+    told |= {name: value if value == value else None for name, value in numbers.items()}
     if standing is not None:
         told |= {"level": standing.level, "learner": standing.learner, "reason": standing.reason}
     return told

@@ -19,7 +19,7 @@ from promo_assets.warehouse.reading import Read, row
 if TYPE_CHECKING:
     import polars as pl
 
-    from promo_assets.learning.tracking import Tracking
+    from promo_assets.learning.tracking import Registry, Tracking
     from promo_assets.propensity.model import PropensityModel
 
 
@@ -368,14 +368,15 @@ def labelled(production: Production, week: date) -> pl.DataFrame:
     return production.read(LABELLED, {"week": week, "after": after})
 
 
-@lru_cache(maxsize=4)
-def tracking(store: ModelStore) -> Tracking:
-    """The process's MLflow store of an installation."""
+@lru_cache(maxsize=8)
+def tracking(store: ModelStore, registry: Registry | None = None) -> Tracking:
+    """The process's MLflow store of an installation, as models of a kind use it: the purchase
+    model's, unless told."""
     from promo_assets.learning.tracking import Tracking
     from promo_assets.propensity.record import PROPENSITY
 
     store.artifacts.mkdir(parents=True, exist_ok=True)
-    return Tracking(store.uri, store.artifacts, PROPENSITY)
+    return Tracking(store.uri, store.artifacts, registry or PROPENSITY)
 
 
 @lru_cache(maxsize=8)
@@ -499,12 +500,19 @@ def _tags(production: Production, week: date) -> dict[str, str]:
     )
     passed, failed = gates.row(0)
     return {
-        "dagster_run_id": production.run_id,
-        "partition": week.isoformat(),
+        **run_tags(production, week),
         "data_partitions": f"propensity.training_set {first}..{week}",
         "gates": f"{passed} passed, {failed} failed",
-        "git_commit": commit(),
         **{f"code_version.{table}": version for table, version in code.iter_rows()},
+    }
+
+
+def run_tags(production: Production, partition: date) -> dict[str, str]:
+    """What leads from any MLflow run back to the run, the partition and the code that made it."""
+    return {
+        "dagster_run_id": production.run_id,
+        "partition": partition.isoformat(),
+        "git_commit": commit(),
     }
 
 

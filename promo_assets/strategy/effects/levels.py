@@ -147,7 +147,7 @@ def compared(
         for number, treatment in enumerate(treatments, 1):
             value = clustered_mean(_gained(trial, number, told[:, number - 1]), trial.group)
             rows.append(
-                {"treatment": treatment, "candidate": name, **_told("policy_value", value)}
+                {"treatment": treatment, "candidate": name, **value.told("policy_value")}
                 | _metrics(trial, number, told[:, number - 1], cost)
             )
     return pl.DataFrame(rows).sort("treatment", "policy_value", descending=[False, True])
@@ -209,18 +209,12 @@ def _metrics(trial: Trial, treatment: int, score: Vector, cost: Vector | None) -
     group = trial.group[inside]
     found = bootstrap(lambda times: qini(pair.times(times), score[inside]), group)
     null = random_rankings(lambda drawn: qini(pair, drawn), group)
-    told = _told("qini", found) | {"qini_random_95": float(np.quantile(null, 0.95))}
+    told = found.told("qini") | {"qini_random_95": float(np.quantile(null, 0.95))}
     if cost is not None:
         paid = cost[inside]
-        told |= _told(
-            "aucc",
-            bootstrap(lambda times: aucc(pair.times(times), paid, score[inside]), group),
-        )
+        found = bootstrap(lambda times: aucc(pair.times(times), paid, score[inside]), group)
+        told |= found.told("aucc")
     return told
-
-
-def _told(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _words(interval: Interval) -> str:

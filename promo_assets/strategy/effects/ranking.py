@@ -51,6 +51,10 @@ class Interval(NamedTuple):
         """Above zero, by its interval."""
         return self.low > 0
 
+    def told(self, name: str) -> dict[str, float]:
+        """The estimate under ``name``, its bounds under ``name``_low and ``name``_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 class Curve(NamedTuple):
     """Points from the origin on: share of people by falling score, and what they gain."""

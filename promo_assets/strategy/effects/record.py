@@ -6,14 +6,13 @@ Not here: the store itself (``learning/tracking.py``), the comparisons (``levels
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from promo_assets.learning.tracking import Note, Registry
 from promo_assets.strategy.effects.learners import FOLDS, OUTER, SETTINGS, TREES
 from promo_assets.strategy.effects.levels import ERROR, InForce
-from promo_assets.strategy.effects.ranking import Interval
 from promo_assets.strategy.effects.unseen import Unseen
 
 OFFER_EFFECTS = Registry(
@@ -36,26 +35,23 @@ def note_of(
     params = {f"lightgbm.{key}": value for key, value in SETTINGS.items()}
     params |= {"trees": TREES, "folds": FOLDS, "fold_seed": OUTER, "error": ERROR}
     params |= {f"level.{offer}": standing.level for offer, standing in in_force.items()}
-    told = dict(_metrics(unseen, in_force, comparison))
+    told = _metrics(unseen, in_force, comparison)
     return Note(name, params, {key: value for key, value in told.items() if value == value})
 
 
 def _metrics(
     unseen: Sequence[Unseen], in_force: Mapping[str, InForce], comparison: pl.DataFrame
-) -> Iterator[tuple[str, float]]:
+) -> dict[str, float]:
+    told: dict[str, float] = {}
     for slopes in unseen:
         offer = slopes.offer_id or ALL
-        yield from _told(f"{offer}.effect_slope", slopes.effect)
-        yield from _told(f"{offer}.user_slope", slopes.users)
+        told |= slopes.effect.told(f"{offer}.effect_slope")
+        told |= slopes.users.told(f"{offer}.user_slope")
     for offer, standing in in_force.items():
         for candidate, gained in standing.gains.items():
-            yield from _told(f"{offer}.{candidate}.policy_value", gained)
+            told |= gained.told(f"{offer}.{candidate}.policy_value")
     for row in comparison.iter_rows(named=True):
         for metric in ("qini", "aucc"):
             for end in ("", "_low", "_high"):
-                yield f"{row['treatment']}.{row['candidate']}.{metric}{end}", row[metric + end]
-
-
-def _told(name: str, interval: Interval) -> Iterator[tuple[str, float]]:
-    yield from ((name, interval.value), (f"{name}_low", interval.low))
-    yield f"{name}_high", interval.high
+                told[f"{row['treatment']}.{row['candidate']}.{metric}{end}"] = row[metric + end]
+    return told

@@ -27,7 +27,11 @@ def offer_trial(
     ``trials``: rows of strategy.offer_trials with their segment. ``margin_rate`` as for
     `fit_responses`.
     """
-    rows = drawn_for(trials, offer_id)
+    return trial_of(drawn_for(trials, offer_id), margin_rate, segments)
+
+
+def trial_of(rows: pl.DataFrame, margin_rate: float, segments: Sequence[str]) -> Trial:
+    """The same of the rows of `drawn_for`, in their order."""
     chance = rows["sent_chance"].to_numpy()
     return Trial(
         covariates_of(rows),
