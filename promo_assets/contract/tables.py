@@ -76,8 +76,9 @@ class Expectation(_Strict):
     A ``rows`` audit is one ``select`` that returns the offending rows. It reads ``{batch}`` (the
     staged slice) and ``{window}`` (one row a day of the slice, column ``day``; tables without a
     window have no ``{window}``) and any published table. Audits of windowed tables return a
-    column ``day``, so that a failure is attributed to its partition. ``same_as`` names the table
-    whose audit of the same name has the query, in its place.
+    column ``day``, so that a failure is attributed to its partition. ``{table}`` is the table
+    itself, as it is published. ``same_as`` names the table whose audit of the same name has the
+    query, in its place.
     """
 
     type: str
@@ -203,18 +204,20 @@ def load_contracts(root: Path) -> dict[str, TableContract]:
 
 
 def _with_queries(contract: TableContract, queries: Mapping[tuple[str, str], str]) -> TableContract:
-    """The contract with the queries of audits that are the same as another table's."""
+    """The contract with the queries of audits that are the same as another table's, and its own
+    name in them."""
 
     def filled(expectation: Expectation) -> Expectation:
-        if not expectation.same_as:
+        place = expectation.same_as or contract.table, expectation.name
+        query = queries.get(place)
+        if query is None and not expectation.same_as:
             return expectation
-        query = queries.get((expectation.same_as, expectation.name))
         if query is None:
             file = f"expectations/{contract.table.replace('.', '/')}.yaml"
             raise ContractError(
                 f"{file}: expectation {expectation.name!r}: same_as {expectation.same_as!r} has no "
                 "query of that name; write one there, or here"
             )
-        return expectation.model_copy(update={"query": query})
+        return expectation.model_copy(update={"query": query.replace("{table}", contract.table)})
 
     return contract.model_copy(update={"expectations": tuple(map(filled, contract.expectations))})
