@@ -6,9 +6,11 @@ Not here: the store itself (``learning/tracking.py``).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -19,6 +21,9 @@ from promo_assets.propensity.attention import Attention
 from promo_assets.propensity.model import PropensityModel
 from promo_assets.propensity.reasons import topic_of
 from promo_assets.propensity.training import TrainingResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PROPENSITY = Registry(
     "propensity", "promo_propensity", "Probability of a purchase within the horizon."
@@ -93,32 +98,22 @@ def _write_attention(told: Attention, folder: Path) -> None:
 
 
 def _draw_attention(told: Attention, folder: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     top = list(told.features.items())[:TOP_FEATURES][::-1]
-    figure = Figure(figsize=(5, 4), dpi=90, layout="constrained")
-    axes = figure.add_subplot()
-    axes.barh([name for name, _ in top], [value for _, value in top])
-    axes.set(title="Importance: mean |SHAP value| (log-odds)")
-    FigureCanvasAgg(figure).print_png(str(folder / "importance.png"))
-    figure = Figure(figsize=(5, 4), dpi=90, layout="constrained")
-    axes = figure.add_subplot()
-    for name, (values, scores) in told.dependence.items():
-        label = f"{name}, {values[0]:.4g} to {values[-1]:.4g}"
-        axes.plot(np.linspace(0, 1, len(values)), scores, marker="o", ms=3, label=label)
-    axes.set(title="Partial dependence", ylabel="mean score", xlabel="value, lowest to highest")
-    axes.set(xticks=[])
-    if told.dependence:
-        axes.legend(fontsize=7)
-    FigureCanvasAgg(figure).print_png(str(folder / "dependence.png"))
+    with _axes(folder / "importance.png", (5, 4)) as axes:
+        axes.barh([name for name, _ in top], [value for _, value in top])
+        axes.set(title="Importance: mean |SHAP value| (log-odds)")
+    with _axes(folder / "dependence.png", (5, 4)) as axes:
+        for name, (values, scores) in told.dependence.items():
+            label = f"{name}, {values[0]:.4g} to {values[-1]:.4g}"
+            axes.plot(np.linspace(0, 1, len(values)), scores, marker="o", ms=3, label=label)
+        axes.set(title="Partial dependence", ylabel="mean score", xlabel="value, lowest to highest")
+        axes.set(xticks=[])
+        if told.dependence:
+            axes.legend(fontsize=7)
 
 
 def _write_plots(result: TrainingResult, folder: Path) -> None:
     """ROC, precision-recall, calibration and gain, each as a small PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     folder.mkdir()
     y, p = result.test_labels, result.test_scores
     scores, shares, _ = evaluation.calibration_curve(y, p)
@@ -133,13 +128,22 @@ def _write_plots(result: TrainingResult, folder: Path) -> None:
         "gain": (users, buyers, "share of users", "share of buyers reached", "Gain", True),
     }
     for name, (x, values, x_label, y_label, title, diagonal) in lines.items():
-        figure = Figure(figsize=(4, 3.2), dpi=90, layout="constrained")
-        axes = figure.add_subplot()
-        axes.plot(_thin(x), _thin(values), marker="o" if name == "calibration" else None, ms=4)
-        if diagonal:
-            axes.plot([0, 1], [0, 1], lw=0.8, ls="--", color="grey")
-        axes.set(xlabel=x_label, ylabel=y_label, title=title)
-        FigureCanvasAgg(figure).print_png(str(folder / f"{name}.png"))
+        with _axes(folder / f"{name}.png", (4, 3.2)) as axes:
+            axes.plot(_thin(x), _thin(values), marker="o" if name == "calibration" else None, ms=4)
+            if diagonal:
+                axes.plot([0, 1], [0, 1], lw=0.8, ls="--", color="grey")
+            axes.set(xlabel=x_label, ylabel=y_label, title=title)
+
+
+@contextmanager
+def _axes(path: Path, size: tuple[float, float]) -> Iterator[Axes]:
+    """A picture (inches) to draw in, written once it is drawn."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=90, layout="constrained")
+    yield figure.add_subplot()
+    FigureCanvasAgg(figure).print_png(str(path))
 
 
 def _thin(values: np.ndarray, points: int = 400) -> np.ndarray:
