@@ -49,7 +49,8 @@ def attention(model: PropensityModel, frame: pl.DataFrame, seed: int) -> Attenti
     """
     drawn = frame.sample(min(MOST_ROWS, frame.height), seed=seed)
     values = model.shap(drawn)[:, :-1]
-    features = dict(zip(model.features, np.abs(values).mean(axis=0).tolist(), strict=True))
+    weights = np.abs(values).mean(axis=0).tolist()
+    features = _sorted(dict(zip(model.features, weights, strict=True)))
     columns: dict[str, list[int]] = {}
     for place, name in enumerate(model.features):
         columns.setdefault(topic_of(name), []).append(place)
@@ -57,9 +58,9 @@ def attention(model: PropensityModel, frame: pl.DataFrame, seed: int) -> Attenti
         topic: float(np.abs(values[:, places].sum(axis=1)).mean())
         for topic, places in columns.items()
     }
-    strongest = [name for name, weight in _sorted(features).items() if weight > 0][:SHOWN]
+    strongest = [name for name, weight in features.items() if weight > 0][:SHOWN]
     return Attention(
-        _sorted(features),
+        features,
         _sorted(topics),
         dependence(model, drawn.head(AVERAGED), strongest),
         drawn.height,

@@ -311,5 +311,6 @@ def _spelling(
     now = found(source.ids.get("user_id", ()))
     if 2 * now >= accounts:
         return ()
-    best = max(SPELLINGS, key=lambda tried: (found(tried), -len(tried)))
-    return best if 2 * found(best) > max(accounts, 4 * now) else ()
+    counts = {tried: found(tried) for tried in SPELLINGS}
+    best = max(SPELLINGS, key=lambda tried: (counts[tried], -len(tried)))
+    return best if 2 * counts[best] > max(accounts, 4 * now) else ()
