@@ -7,7 +7,7 @@ asks for and what it is told (``orchestration/``), and the transactions (``wareh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -57,9 +57,13 @@ class Request:
         for week in self.weeks:
             weeks.append(week)
             if dear(week) or week == self.weeks[-1]:
-                window = Window(weeks[0], week + timedelta(days=7))
-                yield replace(self, window=window, weeks=tuple(weeks))
+                yield self.of(weeks)
                 weeks = []
+
+    def of(self, weeks: Sequence[date]) -> Request:
+        """The same of some of its weeks, in order."""
+        window = Window(weeks[0], weeks[-1] + timedelta(days=7))
+        return replace(self, window=window, weeks=tuple(weeks))
 
 
 @dataclass(frozen=True)
@@ -197,9 +201,7 @@ def _weeks_bounded(
             total = 0
         pieces[-1].append(week)
         total += most
-    for weeks in pieces:
-        span = Window(max(weeks[0], window.start), min(weeks[-1] + timedelta(days=7), window.end))
-        yield replace(asked, window=span, weeks=tuple(weeks))
+    yield from map(asked.of, pieces)
 
 
 def _expected_rows(
