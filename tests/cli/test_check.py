@@ -447,12 +447,17 @@ def test_number_formats_are_those_that_read_every_value(
     assert number_formats_for(values) == expected
 
 
+def sell(folder: Path, *prices: str) -> None:
+    """A purchase at each price, each in a file of its own."""
+    for number, price in enumerate(prices):
+        line = view(number, event_type="purchase", item_id="i", quantity="1", unit_price=price)
+        write(folder, f"{number}.jsonl", line)
+
+
 def test_a_number_format_that_is_suggested_reads_what_could_not_be_read(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number, price in enumerate(("1.214,50 €", "9,90 €", "3,00 €")):
-        line = view(number, event_type="purchase", item_id="i", quantity="1", unit_price=price)
-        write(folder, f"{number}.jsonl", line)
+    sell(folder, "1.214,50 €", "9,90 €", "3,00 €")
     _, told = check(folder, capsys)
     begin = told.index("number_format: {")
     (folder / "mapping.yaml").write_text(told[begin : told.index("}", begin) + 1])
@@ -462,9 +467,7 @@ def test_a_number_format_that_is_suggested_reads_what_could_not_be_read(
 def test_a_number_format_that_other_files_break_is_not_suggested(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number, price in enumerate(("9,90", "12.50", "3.00")):
-        line = view(number, event_type="purchase", item_id="i", quantity="1", unit_price=price)
-        write(folder, f"{number}.jsonl", line)
+    sell(folder, "9,90", "12.50", "3.00")
     _, told = check(folder, capsys)
     assert "number_format: " not in told
     assert "numbers are written '9,90' and '12.50'" in told

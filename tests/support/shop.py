@@ -22,6 +22,7 @@ import dagster as dg
 import pytest
 
 from promo_assets import installation
+from promo_assets.cli.explanation import explain
 from promo_assets.contract.days import Window
 from promo_assets.contract.events import EVENT_COLUMNS
 from promo_assets.contract.tables import TableContract
@@ -209,6 +210,12 @@ class Shop:
     def query(self, sql: str) -> Rows:
         with installation.warehouse(self.settings).get_connection() as connection:
             return connection.execute(sql).fetchall()
+
+    def explained(self, user: str, day: date, heading: str) -> str:
+        """The line of ``promo explain`` that begins so."""
+        with installation.reading(self.settings) as read:
+            told = explain(user, day, read, self.settings)
+        return next(line for line in told.splitlines() if line.startswith(heading))
 
     def tables(self, *, but: Sequence[str] = ()) -> dict[str, Rows]:
         """Every published table's rows, in order, but for runs of MLflow."""

@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 
 from promo_assets import installation
-from promo_assets.cli.explanation import explain
 from promo_assets.contract.days import Window
 from promo_assets.gates.suites import suite_of
 from promo_assets.learning.tracking import Tracking
@@ -255,9 +254,7 @@ def test_the_cluster_is_explained_as_the_newest_week_told_it(open_shop: Shop) ->
     ((user,),) = open_shop.query("select min(user_id) from profiles.user_clusters")
 
     def line(day: date) -> str:
-        with installation.reading(open_shop.settings) as read:
-            told = explain(user, day, read, open_shop.settings)
-        return next(line for line in told.splitlines() if line.startswith("Cluster"))
+        return open_shop.explained(user, day, "Cluster")
 
     assert line(SUNDAY) == "Cluster     everybody is one: too few users"
     assert "none: not active" in line(date(2024, 1, 6))

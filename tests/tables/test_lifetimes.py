@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from promo_assets import installation
-from promo_assets.cli.explanation import explain
 from promo_assets.contract.days import Window
 from promo_assets.gates.suites import suite_of
 from promo_assets.propensity.lifetimes import fit_bg_nbd, fit_gamma_gamma, order_histories
@@ -156,9 +155,7 @@ def test_the_future_is_explained_as_the_newest_week_before_told_it(open_shop: Sh
     ]
 
     def line(day: date) -> str:
-        with installation.reading(open_shop.settings) as read:
-            told = explain(user, day, read, open_shop.settings)
-        return next(line for line in told.splitlines() if line.startswith("Future"))
+        return open_shop.explained(user, day, "Future")
 
     assert line(SUNDAY) == "Future      nothing foreseen: too few customers"
     assert "no order by the end of a week" in line(date(2024, 1, 6))
